@@ -1,0 +1,10 @@
+//! (being written)
+
+/// Why an operation of this module failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// A system call on a named object failed.
+    #[error("{0}")]
+    Other(String),
+}

@@ -1,0 +1,65 @@
+//! The closed list of changes kusabi makes to a container's configuration.
+//!
+//! A [`Plan`] is an ordered list of [`Edit`]s, each with its [`Origin`]. Nobody
+//! else changes a [`Document`](crate::document::Document). This module is pure.
+
+mod origin;
+mod types;
+
+pub use origin::{Origin, Rule, Source};
+pub use types::{
+    Access, DeviceKind, DeviceNode, DeviceRule, Edit, Hook, HookStage, IdMapping, IntelRdt, Mount,
+    NamespaceKind,
+};
+
+/// One edit and why it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedEdit {
+    /// The change itself.
+    pub edit: Edit,
+    /// Which rule made it, and which requests led to the rule.
+    pub origin: Origin,
+}
+
+/// Something the user should know that is not an edit: a request that was
+/// ignored, a stale number that was repaired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// One line, lower case.
+    pub text: String,
+    /// What it is about.
+    pub origin: Origin,
+}
+
+/// All edits of one container, in the order in which they apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The edits, in order.
+    pub edits: Vec<PlannedEdit>,
+    /// Warnings and decisions, in order.
+    pub notes: Vec<Note>,
+}
+
+/// Why an edit cannot be applied to a document.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EditError {
+    /// The document has a value of the wrong JSON type where the edit must write.
+    #[error("config.json: {field}: expected {expected}, found {found}")]
+    Type {
+        /// Dotted path of the field, as in `linux.devices`.
+        field: String,
+        /// The JSON type the OCI specification asks for.
+        expected: &'static str,
+        /// The JSON type found.
+        found: &'static str,
+    },
+    /// The edit would break an invariant (see `invariants`).
+    #[error("config.json: {field}: {reason}")]
+    Invariant {
+        /// Dotted path of the field.
+        field: String,
+        /// What is wrong, and what would fix it.
+        reason: String,
+    },
+}

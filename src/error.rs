@@ -1,0 +1,79 @@
+//! The one error type that reaches `main`.
+//!
+//! Each area has its own typed error; this module joins them, decides the exit
+//! code, and guarantees the shape callers rely on: one line that starts in lower
+//! case and names the object. It may not do I/O.
+
+use std::path::{Path, PathBuf};
+
+/// What an operation of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Any failure of kusabi. `Display` is the single line shown to the user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `config.json` could not be read as a document.
+    #[error(transparent)]
+    Document(#[from] crate::document::DocumentError),
+    /// A CDI specification, name or device is wrong.
+    #[error(transparent)]
+    Cdi(#[from] crate::cdi::CdiError),
+    /// A request for devices is malformed.
+    #[error(transparent)]
+    Request(#[from] crate::request::RequestError),
+    /// An edit cannot be applied to this document.
+    #[error(transparent)]
+    Edit(#[from] crate::edit::EditError),
+    /// The cgroup could not be made, read or changed.
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::CgroupError),
+    /// The device filter could not be built, attached or verified.
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
+    /// The root file system is not fit to be a container's root.
+    #[error(transparent)]
+    Rootfs(#[from] crate::rootfs::RootfsError),
+    /// Creating, starting or ending a container failed.
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::RuntimeError),
+    /// A system call on a named object failed.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as in `open`.
+        action: &'static str,
+        /// The object it was tried on.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The command line does not make sense. Exit code 1, as runc.
+    #[error("{0}")]
+    Usage(String),
+    /// A failed `exec` whose exit code callers tell apart (runc: 255).
+    #[error("{source}")]
+    Exec {
+        /// The failure itself.
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    /// An I/O failure on `path`, worded as `action path: reason`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.as_ref().to_path_buf(),
+            source,
+        }
+    }
+
+    /// The exit code a caller sees: 255 for a failed exec, else 1, as runc does.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exec { .. } => 255,
+            _ => 1,
+        }
+    }
+}

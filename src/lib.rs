@@ -1,0 +1,59 @@
+//! kusabi: a runc-compatible OCI runtime that edits, filters and explains
+//! containers which ask for devices.
+//!
+//! # How data flows
+//!
+//! ```text
+//! argv ── cli ──────────────▶ Invocation ─┐
+//! bundle/config.json ────────▶ Document  ─┤
+//!   request: annotations, flags, environment, mounts, policy ▶ Vec<Request>
+//!   resolve: which host facts are needed ─ host probes just these ▶ Snapshot
+//!                                        ▶ Plan (ordered edits with provenance)
+//!   edit::apply ▶ the effective Document
+//!   runtime::lower ▶ what libcontainer can do, and host actions for the rest
+//!   runtime ▶ cgroup, device filter, process, state
+//! ```
+//!
+//! # Who is trusted
+//!
+//! The engine's `config.json`, root-owned CDI specifications, the host policy
+//! and the command line are trusted. The root file system, the image's
+//! environment, volumes shared with running containers and every process in a
+//! container are not. Annotations and environment are *requests*: they say what
+//! is wanted, never what is allowed.
+//!
+//! # Where things may happen
+//!
+//! [`document`], [`request`], [`cdi`] (bytes in), [`gpu`], [`edit`],
+//! [`rootless`], `device::{rules, program}` and `cgroup::path` are pure: values
+//! in, values out, no file system, environment, process or system call. A test
+//! (`tests/purity.rs`) enforces it. Probing the host lives in [`host`]; `unsafe`
+//! is confined to [`sys`].
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr
+    )
+)]
+
+pub mod cdi;
+pub mod cgroup;
+pub mod cli;
+pub mod command;
+pub mod device;
+pub mod document;
+pub mod edit;
+pub mod error;
+pub mod host;
+pub mod log;
+pub mod request;
+pub mod rootfs;
+pub mod rootless;
+pub mod runtime;
+pub mod service;
+pub mod sys;
+
+pub use error::{Error, Result};

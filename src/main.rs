@@ -1,0 +1,2 @@
+//! The `kusabi` binary.
+fn main() {}

@@ -1,0 +1,19 @@
+//! pathrs' errors as the errno that callers can act on.
+
+use std::io;
+
+use pathrs::error::{Error, ErrorKind};
+
+/// The errno behind a pathrs error; what it noticed as an attack is `EXDEV`, as
+/// from `openat2(2)`.
+pub(super) fn from_pathrs(error: &Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::OsError(Some(errno)) => io::Error::from_raw_os_error(errno),
+        ErrorKind::SafetyViolation => io::Error::from_raw_os_error(libc::EXDEV),
+        ErrorKind::NotSupported | ErrorKind::NotImplemented => {
+            io::Error::from_raw_os_error(libc::ENOSYS)
+        }
+        ErrorKind::InvalidArgument => io::Error::from_raw_os_error(libc::EINVAL),
+        _ => io::Error::other(error.to_string()),
+    }
+}

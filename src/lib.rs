@@ -25,7 +25,7 @@
 //! # Where things may happen
 //!
 //! [`document`], [`request`], [`cdi`] (bytes in), [`gpu`], [`edit`],
-//! [`rootless`], `device::{rules, program}` and `cgroup::path` are pure: values
+//! [`rootless`], `device::{rules, policy, program}` and `cgroup::path` are pure: values
 //! in, values out, no file system, environment, process or system call. A test
 //! (`tests/purity.rs`) enforces it. Probing the host lives in [`host`]; `unsafe`
 //! is confined to [`sys`].

@@ -1,0 +1,67 @@
+//! What every black-box test stands on: a [`Sandbox`] in which one runtime is
+//! called as users call it, with busybox bundles, hard deadlines, and a check
+//! that nothing of the test is left on the host when it ends.
+//!
+//! The runtime under test is this package's binary, or what
+//! `KUSABI_TEST_RUNTIME` names: a path, or `runc` or `crun` from `PATH`. A test
+//! of the runc contract that fails on runc is a wrong test.
+//!
+//! Test bodies are plain functions over `&Sandbox`. [`on_each_view!`] runs each
+//! of them twice: on the host's own cgroup layout, and in a private mount
+//! namespace where `/sys/fs/cgroup` is a pure cgroup v2 tree.
+
+// Every test binary compiles this module and uses its own part of it.
+#![allow(dead_code, unused_imports, unused_macros)]
+
+pub mod config;
+pub mod container;
+pub mod host;
+pub mod process;
+pub mod runtime;
+pub mod sandbox;
+pub mod skip;
+pub mod view;
+
+pub use config::Config;
+pub use container::Container;
+pub use process::{Output, Running, Spawn, deadline, wait_until};
+pub use runtime::{Kind, Runtime};
+pub use sandbox::{Bundle, Sandbox, in_sandbox};
+pub use view::View;
+
+/// Makes two tests of each named `fn(&Sandbox)`: `host::NAME` and
+/// `unified::NAME`.
+macro_rules! on_each_view {
+    ($($name:ident),+ $(,)?) => {
+        mod host {
+            $(#[test]
+            fn $name() {
+                let test = concat!(module_path!(), "::", stringify!($name));
+                $crate::common::in_sandbox(test, $crate::common::View::Host, super::$name);
+            })+
+        }
+        mod unified {
+            $(#[test]
+            fn $name() {
+                let test = concat!(module_path!(), "::", stringify!($name));
+                $crate::common::in_sandbox(test, $crate::common::View::Unified, super::$name);
+            })+
+        }
+    };
+}
+pub(crate) use on_each_view;
+
+/// Makes one test, on the host's own cgroup layout, of each named
+/// `fn(&Sandbox)`: for what has nothing to do with cgroups.
+macro_rules! on_host {
+    ($($name:ident),+ $(,)?) => {
+        mod host_only {
+            $(#[test]
+            fn $name() {
+                let test = concat!(module_path!(), "::", stringify!($name));
+                $crate::common::in_sandbox(test, $crate::common::View::Host, super::$name);
+            })+
+        }
+    };
+}
+pub(crate) use on_host;

@@ -1,0 +1,18 @@
+//! End to end: the runtime under test makes real containers on this kernel, and
+//! each test looks at them as a user or an engine would. Most run on the host's
+//! own cgroup layout and on a pure cgroup v2 tree.
+//!
+//! What follows from the runc contract also passes with
+//! `KUSABI_TEST_RUNTIME=runc`; what only kusabi does is skipped there.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod lifecycle;

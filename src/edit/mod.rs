@@ -1,11 +1,22 @@
 //! The closed list of changes kusabi makes to a container's configuration.
 //!
 //! A [`Plan`] is an ordered list of [`Edit`]s, each with its [`Origin`]. Nobody
-//! else changes a [`Document`](crate::document::Document). This module is pure.
+//! else changes a [`Document`](crate::document::Document): [`apply()`] makes the
+//! effective one, after which `invariants` checks that nothing moved which no
+//! edit names. This module is pure.
 
+mod apply;
+mod device_list;
+mod invariants;
 mod origin;
+mod path;
+mod slot;
 mod types;
 
+use crate::document::DocumentError;
+
+pub use apply::{Applied, Outcome, apply, apply_traced};
+pub use device_list::{granted, is_exact, same_region};
 pub use origin::{Origin, Rule, Source};
 pub use types::{
     Access, DeviceKind, DeviceNode, DeviceRule, Edit, Hook, HookStage, IdMapping, IntelRdt, Mount,
@@ -40,6 +51,31 @@ pub struct Plan {
     pub notes: Vec<Note>,
 }
 
+impl Plan {
+    /// Adds an edit after all others.
+    pub fn push(&mut self, edit: Edit, origin: Origin) {
+        self.edits.push(PlannedEdit { edit, origin });
+    }
+
+    /// Adds a note after all others.
+    pub fn note(&mut self, text: impl Into<String>, origin: Origin) {
+        let text = text.into();
+        self.notes.push(Note { text, origin });
+    }
+
+    /// Adds another plan's edits and notes after this one's.
+    pub fn append(&mut self, mut other: Self) {
+        self.edits.append(&mut other.edits);
+        self.notes.append(&mut other.notes);
+    }
+
+    /// Whether nothing would be edited. There may still be notes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+}
+
 /// Why an edit cannot be applied to a document.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -62,4 +98,29 @@ pub enum EditError {
         /// What is wrong, and what would fix it.
         reason: String,
     },
+}
+
+impl From<DocumentError> for EditError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Type {
+                field,
+                expected,
+                found,
+            } => Self::Type {
+                field,
+                expected,
+                found,
+            },
+            DocumentError::Value { field, reason } => Self::Invariant { field, reason },
+            DocumentError::DuplicateKey { field, .. } => Self::Invariant {
+                field,
+                reason: "duplicate key".to_owned(),
+            },
+            DocumentError::Parse(reason) => Self::Invariant {
+                field: "document".to_owned(),
+                reason,
+            },
+        }
+    }
 }

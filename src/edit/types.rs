@@ -19,6 +19,31 @@ bitflags::bitflags! {
     }
 }
 
+impl Access {
+    /// Reads letters of `rwm` in any order, repeats allowed; `None` for any
+    /// other letter.
+    #[must_use]
+    pub fn from_letters(letters: &str) -> Option<Self> {
+        letters.bytes().try_fold(Self::empty(), |access, letter| {
+            let bit = match letter {
+                b'r' => Self::READ,
+                b'w' => Self::WRITE,
+                b'm' => Self::MKNOD,
+                _ => return None,
+            };
+            Some(access | bit)
+        })
+    }
+
+    /// The letters in the order `rwm`, as `config.json` and the v1 device
+    /// controller write them; empty for no access.
+    #[must_use]
+    pub fn letters(self) -> &'static str {
+        const LETTERS: [&str; 8] = ["", "m", "r", "rm", "w", "wm", "rw", "rwm"];
+        LETTERS[usize::from(self.bits() & Self::all().bits())]
+    }
+}
+
 /// The type letter of a device node or rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum DeviceKind {
@@ -34,6 +59,19 @@ pub enum DeviceKind {
     /// `p`: a FIFO; only valid for nodes.
     #[serde(rename = "p")]
     Fifo,
+}
+
+impl DeviceKind {
+    /// The letter in `config.json`.
+    #[must_use]
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::All => "a",
+            Self::Char => "c",
+            Self::Block => "b",
+            Self::Fifo => "p",
+        }
+    }
 }
 
 /// A rule of `linux.resources.devices`.
@@ -114,6 +152,12 @@ impl HookStage {
             Self::Poststart => "poststart",
             Self::Poststop => "poststop",
         }
+    }
+
+    /// The stage of that key, or `None` for an unknown one.
+    #[must_use]
+    pub fn from_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.key() == key)
     }
 
     /// All stages, in the order in which they run.
@@ -205,6 +249,24 @@ impl NamespaceKind {
             Self::Time => "time",
         }
     }
+
+    /// The namespace of that `type` value, or `None` for an unknown one.
+    #[must_use]
+    pub fn from_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.key() == key)
+    }
+
+    /// Every namespace that the OCI specification knows.
+    pub const ALL: [Self; 8] = [
+        Self::Pid,
+        Self::Network,
+        Self::Mount,
+        Self::Ipc,
+        Self::Uts,
+        Self::User,
+        Self::Cgroup,
+        Self::Time,
+    ];
 }
 
 /// A change to `config.json`. Closed and dull on purpose.

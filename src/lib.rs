@@ -25,8 +25,9 @@
 //! # Where things may happen
 //!
 //! [`document`], [`request`], [`cdi`] (bytes in), [`gpu`], [`edit`],
-//! [`rootless`], `device::{rules, policy, program}` and `cgroup::path` are pure: values
-//! in, values out, no file system, environment, process or system call. A test
+//! [`rootless`], [`yaml`], `device::{rules, policy, program}` and `cgroup::path`
+//! are pure: values in, values out, no file system, environment, process or
+//! system call. A test
 //! (`tests/purity.rs`) enforces it. Probing the host lives in [`host`]; `unsafe`
 //! is confined to [`sys`].
 #![cfg_attr(
@@ -55,5 +56,6 @@ pub mod rootless;
 pub mod runtime;
 pub mod service;
 pub mod sys;
+pub mod yaml;
 
 pub use error::{Error, Result};

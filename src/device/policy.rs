@@ -169,6 +169,18 @@ impl Selector {
             .filter(move |selector| *selector != self)
     }
 
+    /// The rule about these devices.
+    #[must_use]
+    pub fn rule(&self, allow: bool, access: Access) -> DeviceRule {
+        DeviceRule {
+            allow,
+            kind: self.kind.rule_kind(),
+            major: self.major,
+            minor: self.minor,
+            access,
+        }
+    }
+
     /// Whether any device can have these numbers.
     fn exists(&self) -> bool {
         self.major.is_none_or(|major| major <= MAX_MAJOR)
@@ -352,14 +364,27 @@ impl Policy {
         });
         everything
             .into_iter()
-            .chain(self.exceptions().map(|(selector, access)| DeviceRule {
-                allow: !self.allow_by_default,
-                kind: selector.kind.rule_kind(),
-                major: selector.major,
-                minor: selector.minor,
-                access,
-            }))
+            .chain(
+                self.exceptions()
+                    .map(|(selector, access)| selector.rule(!self.allow_by_default, access)),
+            )
             .collect()
+    }
+
+    /// A policy from its parts.
+    pub(super) fn new(allow_by_default: bool, exceptions: BTreeMap<Selector, Access>) -> Self {
+        Self {
+            allow_by_default,
+            exceptions,
+        }
+    }
+
+    /// Whether one exception says all of this.
+    pub(super) fn covers(&self, selector: &Selector, access: Access) -> bool {
+        selector
+            .wider()
+            .chain([*selector])
+            .any(|selector| self.exception(&selector).contains(access))
     }
 
     /// The exceptions that a wider one does not already say.

@@ -1,1 +1,4 @@
 //! (being written)
+
+#[allow(unsafe_code)]
+pub mod bpf;

@@ -114,7 +114,7 @@ impl Document {
     /// The document with another tree. Equal trees keep the bytes.
     ///
     /// For `edit::apply` alone; `tests/purity.rs` holds everyone else off.
-    pub(crate) fn with_value(&self, value: Value) -> Result<Self, DocumentError> {
+    pub(crate) fn with_edited_value(&self, value: Value) -> Result<Self, DocumentError> {
         if value == self.value {
             return Ok(self.clone());
         }

@@ -40,7 +40,7 @@ fn an_edited_document_is_indented_with_tabs() {
     let document = parse(r#"{"a":{"b":[1]}}"#);
     let mut value = document.value().clone();
     value["a"]["c"] = "d".into();
-    let edited = document.with_value(value).unwrap();
+    let edited = document.with_edited_value(value).unwrap();
     assert_eq!(
         std::str::from_utf8(edited.as_bytes()).unwrap(),
         "{\n\t\"a\": {\n\t\t\"b\": [\n\t\t\t1\n\t\t],\n\t\t\"c\": \"d\"\n\t}\n}\n"

@@ -73,7 +73,7 @@ pub fn apply_traced(document: &Document, plan: &Plan) -> Result<Applied, EditErr
     mounts.finish(&mut root)?;
     invariants::check(document.value(), &root, plan)?;
     Ok(Applied {
-        document: document.with_value(root)?,
+        document: document.with_edited_value(root)?,
         outcomes,
     })
 }

@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Below `src`; a directory or a file, with or without `.rs`.
-const PURE: [&str; 9] = [
+const PURE: [&str; 11] = [
     "document",
     "request",
     "cdi",
     "gpu",
     "edit",
     "rootless",
+    "yaml",
+    "device/policy",
     "device/rules",
     "device/program",
     "cgroup/path",
@@ -71,6 +73,12 @@ const FORBIDDEN_METHODS: [&str; 10] = [
     "read_link",
     "symlink_metadata",
     "try_exists",
+];
+
+/// Words before a `::` that are no part of the path after it.
+const KEYWORDS: [&str; 16] = [
+    "use", "pub", "return", "in", "as", "dyn", "impl", "where", "else", "match", "if", "while",
+    "mut", "break", "for", "move",
 ];
 
 /// Macros that print.
@@ -128,7 +136,8 @@ fn walk(
                 let mut path = prefix.to_vec();
                 path.push(name);
                 let mut grouped = false;
-                while joined(index + 1) {
+                // `use ::std`: a keyword starts no path.
+                while !KEYWORDS.contains(&path[0].as_str()) && joined(index + 1) {
                     match tokens.get(index + 3) {
                         Some(TokenTree::Ident(next)) => {
                             path.push(next.to_string());
@@ -273,7 +282,13 @@ fn pure_modules_reach_nothing_but_their_arguments() {
             "src/{name} is not there"
         );
         for file in files {
+            let source = fs::read_to_string(&file).unwrap();
             for (line, found) in scan_file(&file) {
+                // A method of that name which the file defines itself.
+                if matches!(&found, Found::Method(name) if source.contains(&format!("fn {name}(")))
+                {
+                    continue;
+                }
                 if let Some(what) = impurity(&found) {
                     report.push(format!("{}:{line}: {what}", file.display()));
                 }
@@ -331,6 +346,10 @@ fn the_scanner_finds_what_is_forbidden() {
             "1: path std::os::unix::fs::MetadataExt",
         ),
         ("use ::std::process as p;", "1: path std::process"),
+        (
+            "fn f() { return ::std::env::args() }",
+            "1: path std::env::args",
+        ),
         ("use std as s;", "1: path std"),
         ("use std::{self as s};", "1: path std"),
         ("use std::fs::{self};", "1: path std::fs"),

@@ -1,72 +1,71 @@
-//! What a list of device rules already allows.
-//!
-//! The list is read as the runtime enforces it: nothing is allowed at first, and
-//! for each access the last rule that matches wins.
+//! What a list of device rules already allows, by the one meaning that such
+//! lists have here: [`device::policy`](crate::device::policy).
 
 use super::{Access, DeviceKind, DeviceRule};
+use crate::device::policy::{NodeKind, Policy, Selector};
 
-/// The accesses that `rules` grant to every device of the region that `wanted`
-/// names (its kind and numbers; `allow` and `access` are not looked at).
-///
-/// Where runtimes disagree (a rule of type `a` with numbers: runc takes it for
-/// every device, crun for those numbers) the answer is the smaller one: a rule
-/// too many is harmless, a device without its rule is not.
-#[must_use]
-pub fn granted(rules: &[DeviceRule], wanted: &DeviceRule) -> Access {
-    let mut undecided = Access::all();
-    let mut granted = Access::empty();
-    for rule in rules.iter().rev() {
-        if rule.allow && covers(rule, wanted) {
-            granted |= undecided & rule.access;
-            undecided &= !rule.access;
-        } else if !rule.allow && meets(rule, wanted) {
-            let denied = match rule.kind {
-                DeviceKind::All => Access::all(),
-                _ => rule.access,
-            };
-            undecided &= !denied;
-        }
-        if undecided.is_empty() {
-            break;
-        }
+/// Whether an access to any device that `wanted` names, with all of its
+/// accesses at once, succeeds.
+pub(super) fn allows(policy: &Policy, wanted: &DeviceRule) -> bool {
+    if wanted.access.is_empty() {
+        return true;
     }
-    granted
+    kinds(wanted.kind).iter().all(|&kind| {
+        let selector = Selector {
+            major: wanted.major,
+            minor: wanted.minor,
+            kind,
+        };
+        let mut exceptions = policy.exceptions();
+        if policy.allows_by_default() {
+            !exceptions.any(|(exception, access)| {
+                exception.overlaps(&selector) && access.intersects(wanted.access)
+            })
+        } else {
+            exceptions.any(|(exception, access)| {
+                exception.covers(&selector) && access.contains(wanted.access)
+            })
+        }
+    })
+}
+
+/// The accesses that succeed one by one. Two of them may still fail together,
+/// where each comes from another rule.
+pub(super) fn granted(policy: &Policy, wanted: &DeviceRule) -> Access {
+    Access::all()
+        .iter()
+        .filter(|&access| {
+            let wanted = DeviceRule {
+                access,
+                ..wanted.clone()
+            };
+            allows(policy, &wanted)
+        })
+        .collect()
 }
 
 /// Whether the rule names exactly one device.
-#[must_use]
-pub fn is_exact(rule: &DeviceRule) -> bool {
+pub(super) fn is_exact(rule: &DeviceRule) -> bool {
     rule.kind != DeviceKind::All && rule.major.is_some() && rule.minor.is_some()
 }
 
 /// Whether both rules name the same devices.
-#[must_use]
-pub fn same_region(a: &DeviceRule, b: &DeviceRule) -> bool {
+pub(super) fn same_region(a: &DeviceRule, b: &DeviceRule) -> bool {
     (a.kind, a.major, a.minor) == (b.kind, b.major, b.minor)
 }
 
-/// `rule` matches every device of the region.
-fn covers(rule: &DeviceRule, region: &DeviceRule) -> bool {
-    let number = |rule: Option<u32>, region: Option<u32>| rule.is_none() || rule == region;
-    (rule.kind == DeviceKind::All || rule.kind == region.kind)
-        && number(rule.major, region.major)
-        && number(rule.minor, region.minor)
-}
-
-/// `rule` matches some device of the region.
-fn meets(rule: &DeviceRule, region: &DeviceRule) -> bool {
-    if rule.kind == DeviceKind::All {
-        return true;
+fn kinds(kind: DeviceKind) -> &'static [NodeKind] {
+    match kind {
+        DeviceKind::All => &[NodeKind::Block, NodeKind::Char],
+        DeviceKind::Block => &[NodeKind::Block],
+        DeviceKind::Char => &[NodeKind::Char],
+        DeviceKind::Fifo => &[],
     }
-    let number = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
-    (region.kind == DeviceKind::All || rule.kind == region.kind)
-        && number(rule.major, region.major)
-        && number(rule.minor, region.minor)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::granted;
+    use super::{Policy, allows, granted};
     use crate::edit::{Access, DeviceKind, DeviceRule};
 
     fn rule(text: &str) -> DeviceRule {
@@ -90,39 +89,55 @@ mod tests {
     }
 
     #[test]
-    fn the_last_rule_that_matches_wins_for_each_access() {
-        for (list, wanted, expected) in [
-            ("", "allow c 195:0 rwm", ""),
-            ("allow a *:* rwm", "allow c 195:0 rwm", "rwm"),
-            ("allow a *:* rwm|deny c 195:* w", "allow c 195:0 rwm", "rm"),
-            ("deny c 195:* w|allow a *:* rwm", "allow c 195:0 rwm", "rwm"),
-            ("deny a *:* rwm|allow c 195:* rw", "allow c 195:0 rwm", "rw"),
-            ("allow c 195:* rw|deny a *:* rwm", "allow c 195:0 rwm", ""),
-            ("allow b 195:* rwm", "allow c 195:0 rwm", ""),
-            ("allow c *:* m|allow c 195:0 r", "allow c 195:0 rwm", "rm"),
-            ("allow c 195:1 rwm", "allow c 195:0 rwm", ""),
-            // A region is granted only as a whole.
-            ("allow c 195:0 rwm", "allow c 195:* rwm", ""),
+    fn a_device_is_allowed_where_one_rule_covers_the_access() {
+        for (list, wanted, expected, bits) in [
+            ("", "allow c 195:0 rwm", false, ""),
+            ("allow a *:* rwm", "allow c 195:0 rwm", true, "rwm"),
             (
-                "allow c 195:* rwm|deny c 195:5 m",
-                "allow c 195:* rwm",
+                "allow a *:* rwm|deny c 195:* w",
+                "allow c 195:0 rw",
+                false,
+                "rm",
+            ),
+            (
+                "deny a *:* rwm|allow c 195:* rw",
+                "allow c 195:0 rw",
+                true,
                 "rw",
             ),
-            ("allow c *:* rwm", "allow a *:* rwm", ""),
-            // Type `a` with numbers: the reading that grants less.
-            ("allow a 195:* rwm", "allow c 196:0 rwm", ""),
-            ("allow a *:* rwm|deny a 195:* r", "allow c 196:0 rwm", ""),
-            ("allow a *:* r", "allow c 196:0 rwm", "r"),
+            (
+                "allow c 195:* rw|deny a *:* rwm",
+                "allow c 195:0 r",
+                false,
+                "",
+            ),
+            ("allow b 195:* rwm", "allow c 195:0 r", false, ""),
+            ("allow c 195:1 rwm", "allow c 195:0 r", false, ""),
+            // Opening read-write asks for both at once: two rules do not add up.
+            ("allow c 1:* r|allow c 1:3 w", "allow c 1:3 rw", false, "rw"),
+            ("allow c 1:3 r|allow c 1:3 w", "allow c 1:3 rw", true, "rw"),
+            // A region is allowed only as a whole.
+            ("allow c 195:0 rwm", "allow c 195:* r", false, ""),
+            ("allow c *:* rwm", "allow a *:* rwm", false, ""),
+            (
+                "allow c *:* rwm|allow b *:* rwm",
+                "allow a *:* rwm",
+                true,
+                "rwm",
+            ),
         ] {
             let rules: Vec<_> = list
                 .split('|')
                 .filter(|text| !text.is_empty())
                 .map(rule)
                 .collect();
+            let policy = Policy::from_rules(&rules).unwrap();
+            let wanted = rule(wanted);
+            assert_eq!(allows(&policy, &wanted), expected, "{list} for {wanted:?}");
             assert_eq!(
-                granted(&rules, &rule(wanted)).letters(),
-                expected,
-                "{list} for {wanted}"
+                granted(&policy, &wanted).letters(),
+                bits,
+                "{list} for {wanted:?}"
             );
         }
     }

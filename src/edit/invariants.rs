@@ -9,15 +9,16 @@
 //! 2. Inside those lists, entries that no edit names are unchanged, and in their
 //!    old order; namespaces are only added, and never the pid namespace.
 //! 3. Nothing is there twice that was not: variables, devices, hooks, and a
-//!    device's allow rule.
+//!    device's allow rule; and the device is allowed, which is what for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::device_list::{is_exact, same_region};
+use super::device_list::{allows, is_exact, same_region};
 use super::path::container_key;
 use super::{DeviceKind, DeviceRule, Edit, EditError, HookStage, NamespaceKind, Plan};
+use crate::device::policy::Policy;
 use crate::document::{device_rules, hooks_of, json_type, key_segment, namespaces};
 
 type Check = Result<(), EditError>;
@@ -179,7 +180,19 @@ fn rules(before: &Value, after: &Value, edits: &[&Edit]) -> Check {
     if kept != others(&old) && !(dropped && kept.is_empty()) {
         return Err(refuse(FIELD, "a rule moved that no edit names"));
     }
+    let policy = Policy::from_rules(&new).ok();
     for rule in named.iter().filter(|rule| is_exact(rule)) {
+        let device = || {
+            let kind = match rule.kind {
+                DeviceKind::Block => "block",
+                _ => "character",
+            };
+            let (major, minor) = (rule.major.unwrap_or(0), rule.minor.unwrap_or(0));
+            format!("{kind} device {major}:{minor}")
+        };
+        if !dropped && policy.as_ref().is_some_and(|policy| !allows(policy, rule)) {
+            return Err(refuse(FIELD, format!("{} is not allowed", device())));
+        }
         let count = new
             .iter()
             .filter(|other| other.allow && same_region(other, rule))
@@ -189,12 +202,7 @@ fn rules(before: &Value, after: &Value, edits: &[&Edit]) -> Check {
             .filter(|other| other.allow && same_region(other, rule))
             .count();
         if count > was.max(1) {
-            let kind = match rule.kind {
-                DeviceKind::Block => "block",
-                _ => "character",
-            };
-            let (major, minor) = (rule.major.unwrap_or(0), rule.minor.unwrap_or(0));
-            let reason = format!("{kind} device {major}:{minor} has more than one rule");
+            let reason = format!("{} has more than one rule", device());
             return Err(refuse(FIELD, reason));
         }
     }

@@ -16,7 +16,6 @@ mod types;
 use crate::document::DocumentError;
 
 pub use apply::{Applied, Outcome, apply, apply_traced};
-pub use device_list::{granted, is_exact, same_region};
 pub use origin::{Origin, Rule, Source};
 pub use types::{
     Access, DeviceKind, DeviceNode, DeviceRule, Edit, Hook, HookStage, IdMapping, IntelRdt, Mount,

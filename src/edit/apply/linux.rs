@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::process::string_list;
 use super::{Outcome, refuse};
+use crate::device::policy::Policy;
 use crate::document::{Field, device_node, device_rules, intel_rdt, namespaces};
-use crate::edit::device_list::{granted, is_exact, same_region};
+use crate::edit::device_list::{allows, granted, is_exact, same_region};
 use crate::edit::path::{container_key, container_path, no_nul};
 use crate::edit::slot::Slot;
 use crate::edit::{
@@ -105,19 +106,26 @@ pub(super) fn allow_device(root: &mut Value, rule: &DeviceRule) -> Result<Outcom
         );
         return Err(refuse("linux.resources.devices", reason));
     }
+    if rule.access.is_empty() {
+        return Ok(Outcome::Unchanged);
+    }
     let rules = device_rules(root)?;
-    let present = granted(&rules, rule);
-    if present.contains(rule.access) {
+    // A list without a policy is refused when the filter is made, which says
+    // why; until then it allows nothing for certain.
+    let policy = Policy::from_rules(&rules).ok();
+    if policy.as_ref().is_some_and(|policy| allows(policy, rule)) {
         return Ok(Outcome::Unchanged);
     }
     let mut new = rule.clone();
-    if is_exact(rule) {
+    let mut says_all = false;
+    if let Some(policy) = policy.filter(|_| is_exact(rule)) {
         // One rule says all that the device has had so far and what is new, so
-        // earlier ones of that very device have nothing left to say.
-        new.access |= present;
+        // that earlier ones for this very device have nothing left to say.
+        new.access |= granted(&policy, rule);
+        says_all = true;
     }
     let superseded = |old: &DeviceRule| {
-        old.allow && same_region(old, &new) && (is_exact(&new) || new.access.contains(old.access))
+        old.allow && same_region(old, &new) && (says_all || new.access.contains(old.access))
     };
     let list = Slot::at(root, &RULES)?.array()?;
     let mut kept = rules.iter().map(|old| !superseded(old));

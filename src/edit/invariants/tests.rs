@@ -91,6 +91,10 @@ fn plan() -> Plan {
 #[track_caller]
 fn refused(pointer: &str, value: Value, expected: &str) {
     let mut after = base();
+    let rules = after["linux"]["resources"]["devices"].as_array_mut();
+    rules
+        .unwrap()
+        .push(json!({"allow": true, "type": "c", "major": 9, "minor": 9, "access": "rwm"}));
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     after.pointer_mut(parent).unwrap()[key] = value;
     let error = check(&base(), &after, &plan()).unwrap_err();
@@ -99,11 +103,14 @@ fn refused(pointer: &str, value: Value, expected: &str) {
 
 #[test]
 fn a_plan_may_do_what_it_says_and_nothing() {
-    check(&base(), &base(), &plan()).unwrap();
     check(&base(), &base(), &Plan::default()).unwrap();
     let mut after = base();
     after["process"]["env"] = json!(["A=1", "NEW="]);
     after["linux"]["namespaces"] = json!([{"type": "pid"}, {"type": "user"}]);
+    let rules = after["linux"]["resources"]["devices"].as_array_mut();
+    rules
+        .unwrap()
+        .push(json!({"allow": true, "type": "c", "major": 9, "minor": 9, "access": "rwm"}));
     after["mounts"] =
         json!([{"destination": "/dev"}, {"destination": "/proc"}, {"destination": "/new"}]);
     after["annotations"] = json!({"b": "2"});
@@ -204,6 +211,11 @@ fn rules_keep_what_no_edit_names_and_devices_have_one() {
         &moved,
     );
     refused("/linux/resources/devices", json!([]), &moved);
+    refused(
+        "/linux/resources/devices",
+        json!([deny, old]),
+        &format!("{FIELD}: character device 9:9 is not allowed"),
+    );
     refused(
         "/linux/resources/devices",
         json!([deny, old, new, new]),

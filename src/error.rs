@@ -38,7 +38,7 @@ pub enum Error {
     #[error(transparent)]
     Runtime(#[from] crate::runtime::RuntimeError),
     /// A system call on a named object failed.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {}", path.display(), reason(source))]
     Io {
         /// What was tried, as in `open`.
         action: &'static str,
@@ -47,7 +47,10 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// The command line does not make sense. Exit code 1, as runc.
+    /// The command line cannot be read.
+    #[error(transparent)]
+    CommandLine(#[from] Box<crate::cli::UsageError>),
+    /// The command line can be read but does not make sense. Exit code 1, as runc.
     #[error("{0}")]
     Usage(String),
     /// A failed `exec` whose exit code callers tell apart (runc: 255).
@@ -68,12 +71,55 @@ impl Error {
         }
     }
 
-    /// The exit code a caller sees: 255 for a failed exec, else 1, as runc does.
+    /// The exit code a caller sees: 255 for a failed exec, 3 for a command that
+    /// does not exist, else 1, as runc does.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::CommandLine(error) => error.exit_code,
             Self::Exec { .. } => 255,
             _ => 1,
         }
+    }
+}
+
+/// The reason of an I/O failure as callers of runc match it: the C library's
+/// words in lower case, without a number.
+#[must_use]
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = match (error.raw_os_error(), text.rfind(" (os error ")) {
+        (Some(_), Some(end)) => &text[..end],
+        _ => &text,
+    };
+    let mut letters = text.chars();
+    match letters.next() {
+        // Not where the first word is an abbreviation.
+        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_gos() {
+        let table = [
+            (libc::ENOENT, "no such file or directory"),
+            (libc::EACCES, "permission denied"),
+            (libc::EPERM, "operation not permitted"),
+            (libc::ENOTDIR, "not a directory"),
+            (libc::EIO, "input/output error"),
+        ];
+        for (errno, words) in table {
+            let error = Error::io("open", "/x", std::io::Error::from_raw_os_error(errno));
+            assert_eq!(error.to_string(), format!("open /x: {words}"));
+        }
+        let other = std::io::Error::other("EOF while parsing");
+        assert_eq!(reason(&other), "EOF while parsing");
     }
 }

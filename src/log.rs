@@ -1,1 +1,535 @@
-//! (being written)
+//! The log, in the shapes that runc's callers parse, and the one error.
+//!
+//! Lines have logrus's text or JSON format. containerd takes the last JSON line
+//! of level `error`; podman parses the whole file as *one* object. Hence the
+//! rules of this module:
+//!
+//! - Only [`failure`] writes level `error`, and `main` calls it once at most.
+//! - A JSON log file gets no warning before the outcome is known: warnings wait
+//!   for [`commit`], or become a field of the error.
+//! - Events of libraries are debug lines whatever they call themselves. What
+//!   they call an error is kept for [`take_library_error`], because an `Err` of
+//!   libcontainer often does not name the path that the event names.
+//!
+//! The file is opened once, close-on-exec, before anything changes the root or
+//! the working directory; it is appended to, never truncated. Processes cloned
+//! without exec share it. Nothing here starts a thread.
+
+use std::fmt::{self, Display, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::cli::{Globals, LogFormat};
+use crate::error::{Error, Result};
+
+static SINK: OnceLock<Sink> = OnceLock::new();
+/// Texts of libraries' error events, oldest first.
+static LIBRARY_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// How many library errors are kept: they are reported from the inside outwards,
+/// so that few of them name the object and the step.
+const LIBRARY_ERRORS_KEPT: usize = 3;
+/// Length at which the text of a library error is cut: some print a whole spec.
+const LIBRARY_ERROR_BYTES: usize = 1024;
+
+/// Where lines go, and in which shape.
+struct Sink {
+    file: Option<File>,
+    format: LogFormat,
+    debug: bool,
+    /// The process that will report the outcome; its children write at once.
+    owner: u32,
+    /// Warnings that wait for the outcome; `None` once it is known.
+    waiting: Mutex<Option<Vec<Line>>>,
+}
+
+/// One line before it has a shape.
+struct Line {
+    time: SystemTime,
+    level: &'static str,
+    message: String,
+    /// The module that speaks; shown with `--debug` only, as logrus shows `func`.
+    function: Option<&'static str>,
+    fields: Map<String, Value>,
+}
+
+/// Opens the log that `globals` ask for and directs events to it.
+///
+/// # Errors
+/// When the file cannot be opened for appending.
+pub fn init(globals: &Globals) -> Result<()> {
+    let file = match &globals.log {
+        None => None,
+        Some(path) => Some(
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o644)
+                .open(path)
+                .map_err(|source| Error::io("open", path, source))?,
+        ),
+    };
+    let waits = file.is_some() && globals.log_format == LogFormat::Json && !globals.debug;
+    let sink = Sink {
+        file,
+        format: globals.log_format,
+        debug: globals.debug,
+        owner: std::process::id(),
+        waiting: Mutex::new(waits.then(Vec::new)),
+    };
+    if SINK.set(sink).is_ok() {
+        let level = if globals.debug {
+            LevelFilter::DEBUG
+        } else {
+            LevelFilter::INFO
+        };
+        // Fails only where a subscriber is set already: in tests.
+        let _ = tracing::subscriber::set_global_default(Events { level });
+    }
+    Ok(())
+}
+
+/// Writes the one error: to the log, and, where that is not stderr, also to
+/// stderr, which is what an engine shows when it cannot read the log.
+pub fn failure(error: &dyn Display) {
+    let message = error.to_string();
+    let mut line = Line::new("error", message.clone());
+    let Some(sink) = SINK.get() else {
+        to_stderr(&line.text());
+        return;
+    };
+    let warnings: Vec<Value> = lock(&sink.waiting)
+        .take()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|warning| Value::String(warning.message))
+        .collect();
+    if !warnings.is_empty() {
+        line.fields
+            .insert("warnings".to_owned(), Value::Array(warnings));
+    }
+    sink.write(&line);
+    if sink.file.as_ref().is_some_and(|file| !is_stderr(file)) {
+        to_stderr(&format!("{message}\n"));
+    }
+}
+
+/// Says that the command has succeeded, or has got so far that no caller waits
+/// for its error any more: warnings that waited are written, later ones at once.
+pub fn commit() {
+    if let Some(sink) = SINK.get() {
+        let waiting = lock(&sink.waiting).take();
+        for line in waiting.unwrap_or_default() {
+            sink.write(&line);
+        }
+    }
+}
+
+/// What libraries last called an error, outermost first, and forgets it. The
+/// text is the calling process's own: a cloned child has to send it.
+pub fn take_library_error() -> Option<String> {
+    let mut texts = std::mem::take(&mut *lock(&LIBRARY_ERRORS));
+    texts.reverse();
+    (!texts.is_empty()).then(|| texts.join(": "))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn to_stderr(text: &str) {
+    // Nobody is left to tell if this fails.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Whether the log is what stderr is, as with `--log /dev/stderr`.
+fn is_stderr(file: &File) -> bool {
+    let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let log = file.metadata().map(identity);
+    let stderr = std::fs::metadata("/proc/self/fd/2").map(identity);
+    matches!((log, stderr), (Ok(log), Ok(stderr)) if log == stderr)
+}
+
+impl Sink {
+    fn write(&self, line: &Line) {
+        let text = match self.format {
+            LogFormat::Text => line.text(),
+            LogFormat::Json => line.json(),
+        };
+        match &self.file {
+            // One call a line, so that lines of several processes do not mix.
+            Some(file) => {
+                let mut file: &File = file;
+                if let Err(error) = file.write_all(text.as_bytes()) {
+                    to_stderr(&Line::new("error", format!("write log: {error}")).text());
+                    to_stderr(&line.text());
+                }
+            }
+            None => to_stderr(&text),
+        }
+    }
+
+    fn warn_or_write(&self, line: Line) {
+        if line.level == "warning"
+            && std::process::id() == self.owner
+            && let Some(waiting) = &mut *lock(&self.waiting)
+        {
+            waiting.push(line);
+            return;
+        }
+        self.write(&line);
+    }
+}
+
+impl Line {
+    fn new(level: &'static str, message: String) -> Self {
+        Self {
+            time: SystemTime::now(),
+            level,
+            message,
+            function: None,
+            fields: Map::new(),
+        }
+    }
+
+    /// RFC 3339 to the second, in UTC.
+    fn timestamp(&self) -> String {
+        let time = OffsetDateTime::from(self.time);
+        time.replace_nanosecond(0)
+            .unwrap_or(time)
+            .format(&Rfc3339)
+            .unwrap_or_default()
+    }
+
+    /// All keys but those of `text`'s fixed beginning, sorted as logrus does.
+    fn sorted_fields(&self) -> Vec<(String, Value)> {
+        let mut fields: Vec<(String, Value)> = self
+            .fields
+            .iter()
+            .map(|(key, value)| {
+                let clashes = matches!(key.as_str(), "level" | "msg" | "time" | "func");
+                let key = if clashes {
+                    format!("fields.{key}")
+                } else {
+                    key.clone()
+                };
+                (key, value.clone())
+            })
+            .collect();
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        fields
+    }
+
+    fn json(&self) -> String {
+        let mut fields = self.sorted_fields();
+        fields.push(("level".to_owned(), self.level.into()));
+        fields.push(("msg".to_owned(), self.message.as_str().into()));
+        fields.push(("time".to_owned(), self.timestamp().into()));
+        if let Some(function) = self.function {
+            fields.push(("func".to_owned(), function.into()));
+        }
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut text = Value::Object(fields.into_iter().collect()).to_string();
+        text.push('\n');
+        text
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("time={} level={}", quoted(&self.timestamp()), self.level);
+        let mut pair = |key: &str, value: &str| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, " {key}={}", quoted(value));
+        };
+        if !self.message.is_empty() {
+            pair("msg", &self.message);
+        }
+        if let Some(function) = self.function {
+            pair("func", function);
+        }
+        for (key, value) in self.sorted_fields() {
+            match value {
+                Value::String(value) => pair(&key, &value),
+                other => pair(&key, &other.to_string()),
+            }
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// Quotes as Go's `%q` does, and only what logrus quotes.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._/@^+".contains(c);
+    if text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_ascii_control() => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Turns tracing's events into lines.
+struct Events {
+    level: LevelFilter,
+}
+
+/// Whether an event is ours; everybody else is a library.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    target == "kusabi" || target.starts_with("kusabi::")
+}
+
+impl Events {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        if !metadata.is_event() {
+            return false;
+        }
+        if is_ours(metadata) {
+            return *metadata.level() <= self.level;
+        }
+        *metadata.level() == Level::ERROR
+            || (self.level == LevelFilter::DEBUG && *metadata.level() <= Level::DEBUG)
+    }
+}
+
+impl Subscriber for Events {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.wants(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.wants(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        let mut found = Fields::default();
+        event.record(&mut found);
+        let ours = is_ours(metadata);
+        if !ours && *metadata.level() == Level::ERROR {
+            let mut kept = lock(&LIBRARY_ERRORS);
+            if kept.len() == LIBRARY_ERRORS_KEPT {
+                kept.remove(0);
+            }
+            kept.push(found.one_line());
+        }
+        let Some(sink) = SINK.get() else { return };
+        if !ours && !sink.debug {
+            return;
+        }
+        let level = match *metadata.level() {
+            _ if !ours => "debug",
+            // Only `failure` reports errors.
+            Level::ERROR | Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        };
+        sink.warn_or_write(Line {
+            function: sink.debug.then(|| metadata.target()),
+            fields: found.fields,
+            ..Line::new(level, found.message)
+        });
+    }
+
+    // Spans carry nothing that a log line shows.
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The message and the fields of an event.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    fields: Map<String, Value>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(text)) => self.message = text,
+            ("message", value) => self.message = value.to_string(),
+            (name, value) => {
+                self.fields.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    /// Everything in one line of bounded length.
+    fn one_line(&self) -> String {
+        let mut text = self.message.clone();
+        for (key, value) in &self.fields {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            let _ = write!(text, " {key}={value}");
+        }
+        let mut text = text.replace(['\n', '\r'], " ");
+        if text.len() > LIBRARY_ERROR_BYTES {
+            let end = (0..=LIBRARY_ERROR_BYTES)
+                .rev()
+                .find(|at| text.is_char_boundary(*at))
+                .unwrap_or_default();
+            text.truncate(end);
+            text.push('…');
+        }
+        text
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.put(field, value.to_string().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(message: &str) -> Line {
+        Line {
+            time: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_999),
+            ..Line::new("error", message.to_owned())
+        }
+    }
+
+    #[test]
+    fn json_is_what_logrus_writes() {
+        assert_eq!(
+            line("open \"x\": no\nway").json(),
+            "{\"level\":\"error\",\"msg\":\"open \\\"x\\\": no\\nway\",\"time\":\"2023-11-14T22:13:20Z\"}\n"
+        );
+    }
+
+    #[test]
+    fn text_is_what_logrus_writes() {
+        assert_eq!(
+            line("container does not exist").text(),
+            "time=\"2023-11-14T22:13:20Z\" level=error msg=\"container does not exist\"\n"
+        );
+        assert_eq!(
+            line("oops").text(),
+            "time=\"2023-11-14T22:13:20Z\" level=error msg=oops\n"
+        );
+    }
+
+    #[test]
+    fn text_quotes_as_go_does() {
+        assert_eq!(quoted("a-b._/@^+9"), "a-b._/@^+9");
+        assert_eq!(quoted("a b"), "\"a b\"");
+        assert_eq!(quoted("q\"b\\s"), r#""q\"b\\s""#);
+        assert_eq!(
+            quoted("n\nt\tr\r\u{1b}[0m\u{85}é"),
+            "\"n\\nt\\tr\\r\\x1b[0m\\u0085é\""
+        );
+    }
+
+    #[test]
+    fn fields_are_sorted_and_never_shadow_the_fixed_keys() {
+        let mut line = line("m");
+        line.function = Some("kusabi::x");
+        for (key, value) in [("zeta", "z z"), ("level", "evil"), ("alpha", "a")] {
+            line.fields.insert(key.to_owned(), value.into());
+        }
+        assert_eq!(
+            line.json(),
+            "{\"alpha\":\"a\",\"fields.level\":\"evil\",\"func\":\"kusabi::x\",\"level\":\"error\",\"msg\":\"m\",\"time\":\"2023-11-14T22:13:20Z\",\"zeta\":\"z z\"}\n"
+        );
+        assert_eq!(
+            line.text(),
+            "time=\"2023-11-14T22:13:20Z\" level=error msg=m func=\"kusabi::x\" alpha=a fields.level=evil zeta=\"z z\"\n"
+        );
+    }
+
+    /// One test, because the store is one for the process.
+    #[test]
+    fn library_errors_are_kept_outermost_first_and_bounded() {
+        tracing::subscriber::with_default(
+            Events {
+                level: LevelFilter::INFO,
+            },
+            || {
+                assert_eq!(take_library_error(), None);
+                tracing::error!(target: "libcontainer::rootfs", "failed to mount {:?}: EPERM", "/a");
+                tracing::warn!(target: "libcontainer::rootfs", "not an error");
+                tracing::error!(target: "libcontainer::process", err = "Mount", code = 7, "failed to prepare rootfs");
+                assert_eq!(
+                    take_library_error().unwrap(),
+                    "failed to prepare rootfs err=Mount code=7: failed to mount \"/a\": EPERM"
+                );
+                assert_eq!(take_library_error(), None);
+
+                tracing::error!(target: "kusabi::x", "ours is not a library");
+                assert_eq!(take_library_error(), None);
+
+                for number in 0..5 {
+                    tracing::error!(target: "libcgroups", "number {number}\nand a line");
+                }
+                assert_eq!(
+                    take_library_error().unwrap(),
+                    "number 4 and a line: number 3 and a line: number 2 and a line"
+                );
+
+                tracing::error!(target: "pathrs", "{}", "é".repeat(100_000));
+                assert!(take_library_error().unwrap().len() < 1100);
+            },
+        );
+    }
+}

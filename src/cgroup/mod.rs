@@ -1,10 +1,40 @@
-//! (being written)
+//! The container's cgroup: where it is, what it limits, who is in it.
+//!
+//! [`Layout`] says which hierarchies exist, [`path`] where the container's
+//! directories are (pure), [`Cgroup`] makes them, is stored with the container's
+//! state and answers every later command without being told a driver again.
+//! Limits go through [`resources`] (typed values, pure) and [`convert`] (files and
+//! values, pure) to one writer. Device access is not this module's: it makes the
+//! directory that the filter is attached to.
+//!
+//! Nothing here moves a process, but for the descriptors of [`Entry`], which a
+//! newborn child uses on itself. Nothing outside the container's own directories
+//! is changed, except that version 2 needs its controllers enabled on the way
+//! down and version 1's cpusets need values on the way down.
 
-/// Why an operation of this module failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CgroupError {
-    /// A system call on a named object failed.
-    #[error("{0}")]
-    Other(String),
-}
+pub mod convert;
+pub mod path;
+pub mod resources;
+
+mod create;
+mod delegate;
+mod entry;
+mod error;
+mod exec;
+mod file;
+mod freezer;
+mod handle;
+mod kill;
+mod layout;
+mod procs;
+mod remove;
+mod writer;
+
+pub use delegate::delegated_uid;
+pub use entry::Entry;
+pub use error::{CgroupError, Result};
+pub use exec::ExecPlace;
+pub use freezer::FreezerState;
+pub use handle::{Cgroup, CgroupSpec, Driver};
+pub use layout::{Hierarchy, Layout};
+pub use path::SubCgroups;

@@ -1,1 +1,43 @@
-//! (being written)
+//! One module a command: orchestration, and the only output to stdout.
+
+mod completions;
+mod context;
+mod features;
+mod man;
+mod output;
+mod spec;
+mod version;
+
+pub use context::Context;
+
+use crate::cli::{Command, Invocation, UsageError};
+use crate::error::{Error, Result};
+
+/// Does what was asked and returns the exit status: 0, or that of the process
+/// which `run` or `exec` waited for.
+///
+/// # Errors
+/// Whatever kept the command from being done; nothing has been printed of it.
+pub fn run(invocation: &Invocation) -> Result<u8> {
+    match &invocation.command {
+        Command::Help(text) => output::print(text)?,
+        Command::Version => version::run()?,
+        Command::Spec(arguments) => spec::run(arguments)?,
+        Command::Features => features::run()?,
+        Command::Completions(arguments) => completions::run(arguments)?,
+        Command::Man => man::run()?,
+        _ => return Err(Error::Usage("not available in this build".to_owned())),
+    }
+    Ok(0)
+}
+
+/// Shows the help that belongs to a command line which cannot be read, on
+/// stdout as runc does: stderr is for the one error.
+#[must_use]
+pub fn usage(error: Box<UsageError>) -> Box<UsageError> {
+    if let Some(help) = &error.help {
+        // The error itself follows; a closed stdout must not hide it.
+        let _ = output::print(&format!("Incorrect Usage.\n\n{help}"));
+    }
+    error
+}

@@ -204,10 +204,14 @@ impl<'n, 'r> Fields<'n, 'r> {
         found.filter(|node| node.value != Value::Null)
     }
 
-    /// Says that a required field is missing.
-    pub fn missing(&self, key: &str) {
-        let trail = self.trail.key(key);
-        self.report.add(self.node.at, &trail, "missing", None);
+    /// The field's node, which must be there; without it, a problem.
+    pub fn required_node(&mut self, key: &'static str) -> Option<&'n Node> {
+        let node = self.node(key);
+        if node.is_none() {
+            self.report
+                .add(self.node.at, &self.trail.key(key), "missing", None);
+        }
+        node
     }
 
     /// A string, as [`text`] reads it.
@@ -218,13 +222,9 @@ impl<'n, 'r> Fields<'n, 'r> {
 
     /// A string that must be there; without it, a problem and `""`.
     pub fn required(&mut self, key: &'static str) -> String {
-        match self.node(key) {
-            Some(node) => text(node, &self.trail.key(key), self.report).unwrap_or_default(),
-            None => {
-                self.missing(key);
-                String::new()
-            }
-        }
+        self.required_node(key)
+            .and_then(|node| text(node, &self.trail.key(key), self.report))
+            .unwrap_or_default()
     }
 
     /// An integer that fits `T`, as [`integer`] reads it.
@@ -257,9 +257,29 @@ impl<'n, 'r> Fields<'n, 'r> {
     pub fn list<T>(
         &mut self,
         key: &'static str,
-        mut item: impl FnMut(&'n Node, Trail, &'r Report) -> Option<T>,
+        item: impl FnMut(&'n Node, Trail, &'r Report) -> Option<T>,
     ) -> Option<Vec<T>> {
         let node = self.node(key)?;
+        self.items(key, node, item)
+    }
+
+    /// A list that must be there; without it, a problem and no items.
+    pub fn required_list<T>(
+        &mut self,
+        key: &'static str,
+        item: impl FnMut(&'n Node, Trail, &'r Report) -> Option<T>,
+    ) -> Vec<T> {
+        self.required_node(key)
+            .and_then(|node| self.items(key, node, item))
+            .unwrap_or_default()
+    }
+
+    fn items<T>(
+        &self,
+        key: &str,
+        node: &'n Node,
+        mut item: impl FnMut(&'n Node, Trail, &'r Report) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let trail = self.trail.key(key);
         let Value::List(nodes) = &node.value else {
             self.report.add(
@@ -270,11 +290,10 @@ impl<'n, 'r> Fields<'n, 'r> {
             );
             return None;
         };
-        let report = self.report;
         let items = nodes
             .iter()
             .enumerate()
-            .filter_map(|(i, node)| item(node, trail.index(i), report));
+            .filter_map(|(i, node)| item(node, trail.index(i), self.report));
         Some(items.collect())
     }
 

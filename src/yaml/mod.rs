@@ -15,7 +15,7 @@ mod from_yaml;
 use std::fmt;
 use std::rc::Rc;
 
-pub use fields::{Fields, Problem, Report, Step, Trail};
+pub use fields::{Bounds, Fields, Problem, Report, Step, Trail, number, text};
 
 /// Deepest nesting of lists and maps, aliases included.
 const MAX_DEPTH: usize = 64;

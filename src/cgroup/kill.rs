@@ -1,0 +1,92 @@
+//! Signals to every process of a cgroup.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::error::{CgroupError, Result};
+use super::file;
+use super::handle::Cgroup;
+use super::procs;
+
+/// How long processes may take to stand still before they are signalled. If
+/// they do not, they are signalled all the same.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
+impl Cgroup {
+    /// Kills every process in the cgroup and below, also those that fork while
+    /// we look and those that are frozen. It does not wait for their end.
+    ///
+    /// # Errors
+    /// The cgroup has gone ([`CgroupError::Gone`]), or cannot be read.
+    pub fn kill_all(&self) -> Result<()> {
+        let send = |pid| kill(pid, Signal::SIGKILL);
+        if !self.exists() {
+            return Err(CgroupError::Gone);
+        }
+        // On version 2 and in the hybrid's unified hierarchy the kernel does it,
+        // since Linux 5.14.
+        let path = self.directory("").map(|d| d.join("cgroup.kill"));
+        let done = match path.map(|path| file::write(&path, "1")) {
+            Some(Ok(())) => true,
+            Some(Err(e)) if !e.is_absent() => return Err(e),
+            Some(Err(_)) | None => false,
+        };
+        match (done, self.v2) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                // A process may be in version 1's hierarchies only; and one that
+                // is frozen there does not die.
+                if self.has_strangers()? {
+                    return self.signal_all(send);
+                }
+                self.thaw()
+            }
+            (false, _) => self.signal_all(send),
+        }
+    }
+
+    /// Sends every process in the cgroup and below a signal, by `send`, while
+    /// they stand still so that none escapes by forking. A process that has
+    /// ended is no error.
+    ///
+    /// # Errors
+    /// The cgroup has gone ([`CgroupError::Gone`]), or cannot be read.
+    pub fn signal_all(&self, send: impl Fn(Pid) -> nix::Result<()>) -> Result<()> {
+        if !self.exists() {
+            return Err(CgroupError::Gone);
+        }
+        if let Err(error) = self.freeze(STANDSTILL) {
+            tracing::warn!("{error}");
+        }
+        let pids = self.pids(true);
+        for pid in pids.iter().flatten() {
+            match send(*pid) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => tracing::warn!("kill {pid}: {}", errno.desc()),
+            }
+        }
+        if let Err(error) = self.thaw() {
+            tracing::warn!("{error}");
+        }
+        pids.map(drop)
+    }
+
+    /// Whether a process is in the version 1 hierarchies but not in the unified
+    /// one.
+    fn has_strangers(&self) -> Result<bool> {
+        let mut known = Vec::new();
+        if let Some(directory) = self.directory("") {
+            match procs::collect(directory, &mut known) {
+                Err(e) if e.is_absent() => {}
+                result => result?,
+            }
+        }
+        let known: BTreeSet<Pid> = known.into_iter().collect();
+        let pids = self.pids(true)?;
+        Ok(pids.iter().any(|pid| !known.contains(pid)))
+    }
+}

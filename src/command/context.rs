@@ -1,0 +1,127 @@
+//! What commands that know containers need to know of their caller.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+
+use nix::unistd::geteuid;
+
+use crate::cli::{Caller, Globals, RootOrigin, StateRoot};
+use crate::error::{Error, Result};
+
+/// The global options as they come out on this host.
+#[derive(Debug, Clone)]
+pub struct Context<'a> {
+    /// As typed.
+    pub globals: &'a Globals,
+    /// Where containers' state is kept.
+    pub root: StateRoot,
+    /// `NOTIFY_SOCKET`, unless empty: where systemd waits for readiness.
+    pub notify_socket: Option<PathBuf>,
+    /// How many descriptors from 3 upwards systemd passed on (`LISTEN_FDS`),
+    /// when it passed them to this process (`LISTEN_PID`).
+    pub listen_fds: u32,
+}
+
+impl<'a> Context<'a> {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// When `--root` is not usable, or the directory below `XDG_RUNTIME_DIR`
+    /// cannot be made.
+    pub fn new(globals: &'a Globals) -> Result<Self> {
+        let root = state_root(globals)?;
+        if root.origin == RootOrigin::RuntimeDir {
+            make_runtime_dir(&root)?;
+        }
+        Ok(Self {
+            globals,
+            root,
+            notify_socket: variable("NOTIFY_SOCKET").map(PathBuf::from),
+            listen_fds: listen_fds(
+                variable("LISTEN_PID").as_deref().and_then(|v| v.to_str()),
+                variable("LISTEN_FDS").as_deref().and_then(|v| v.to_str()),
+                std::process::id(),
+            ),
+        })
+    }
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn state_root(globals: &Globals) -> Result<StateRoot> {
+    let runtime_dir = variable("XDG_RUNTIME_DIR");
+    let user = std::env::var_os("USER");
+    let euid = geteuid().as_raw();
+    let needs_namespace = globals.root.is_none() && runtime_dir.is_some() && euid == 0;
+    // Only looked at where it matters: the engines that call most often set
+    // neither.
+    let working_dir = if globals.root.as_ref().is_some_and(|root| root.is_relative()) {
+        std::env::current_dir().map_err(|source| Error::io("getcwd", ".", source))?
+    } else {
+        PathBuf::from("/")
+    };
+    let caller = Caller {
+        runtime_dir: runtime_dir.as_deref(),
+        user: user.as_deref(),
+        euid,
+        in_user_namespace: needs_namespace && in_user_namespace()?,
+        working_dir: &working_dir,
+    };
+    globals
+        .state_root(&caller)
+        .map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// The initial user namespace maps every id to itself in one line
+/// (`user_namespaces(7)`); a kernel without user namespaces has no such file.
+fn in_user_namespace() -> Result<bool> {
+    let path = "/proc/self/uid_map";
+    match fs::read_to_string(path) {
+        Ok(map) => Ok(map.split_whitespace().ne(["0", "0", "4294967295"])),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("read", path, error)),
+    }
+}
+
+/// 0700, and sticky so that what cleans runtime directories leaves it alone.
+fn make_runtime_dir(root: &StateRoot) -> Result<()> {
+    let hint = |action, source: std::io::Error| {
+        tracing::warn!("you should check permission of the path in $XDG_RUNTIME_DIR");
+        Error::io(action, &root.path, source)
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&root.path)
+        .map_err(|source| hint("mkdir", source))?;
+    fs::set_permissions(&root.path, Permissions::from_mode(0o1700))
+        .map_err(|source| hint("chmod", source))
+}
+
+/// `sd_listen_fds(3)`: descriptors count only if they were meant for us.
+fn listen_fds(pid: Option<&str>, count: Option<&str>, own_pid: u32) -> u32 {
+    let ours = pid.and_then(|pid| pid.parse().ok()) == Some(own_pid);
+    match count.and_then(|count| count.parse().ok()) {
+        Some(count) if ours => count,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listen_fds;
+
+    #[test]
+    fn passed_descriptors_must_be_meant_for_us() {
+        assert_eq!(listen_fds(Some("42"), Some("2"), 42), 2);
+        assert_eq!(listen_fds(Some("41"), Some("2"), 42), 0);
+        assert_eq!(listen_fds(None, Some("2"), 42), 0);
+        assert_eq!(listen_fds(Some("42"), None, 42), 0);
+        assert_eq!(listen_fds(Some("42"), Some("-1"), 42), 0);
+        assert_eq!(listen_fds(Some("42"), Some("x"), 42), 0);
+    }
+}

@@ -1,0 +1,19 @@
+//! CDI to the letter: the cases of the reference implementation's tables,
+//! re-expressed, and what kusabi promises beyond them.
+//!
+//! One module per table file of the reference. A table's length is part of its
+//! type, so a case cannot get lost. Where kusabi differs from the reference on
+//! purpose, the case says why.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+mod names;
+mod schema;
+mod spec;
+mod validation;
+mod versions;

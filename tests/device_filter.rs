@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::View;
-use device_probe::{Probe, Request, allowed, nodes};
+use device_probe::{Probe, Request, access, allowed, nodes, rules};
 use kusabi::device::policy::NodeKind;
 use kusabi::device::program::Program;
 use kusabi::device::{DeviceError, DeviceFilter, Installed, Place, Standing, Target, v2 as ebpf};
@@ -164,38 +164,6 @@ impl Drop for Cgroup {
             std::thread::yield_now();
         }
     }
-}
-
-/// `deny a *:* rwm; allow c 60:0 rw`
-fn rules(text: &str) -> Vec<DeviceRule> {
-    text.split("; ")
-        .map(|rule| {
-            let words: Vec<_> = rule.split([' ', ':']).collect();
-            let number = |word: &str| (word != "*").then(|| word.parse().unwrap());
-            DeviceRule {
-                allow: words[0] == "allow",
-                kind: match words[1] {
-                    "a" => DeviceKind::All,
-                    "b" => DeviceKind::Block,
-                    _ => DeviceKind::Char,
-                },
-                major: number(words[2]),
-                minor: number(words[3]),
-                access: access(words[4]),
-            }
-        })
-        .collect()
-}
-
-fn access(letters: &str) -> Access {
-    letters
-        .chars()
-        .map(|letter| match letter {
-            'r' => Access::READ,
-            'w' => Access::WRITE,
-            _ => Access::MKNOD,
-        })
-        .collect()
 }
 
 fn filter(text: &str) -> DeviceFilter {

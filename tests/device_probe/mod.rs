@@ -5,11 +5,15 @@
 //! line on standard error (standard output is the test harness's): `ok`, or the
 //! name of the error.
 
+// Every test binary compiles this module and uses its own part of it.
+#![allow(dead_code)]
+
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 
+use kusabi::edit::{Access, DeviceKind, DeviceRule};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
@@ -136,6 +140,40 @@ pub fn allowed(answer: &str) -> bool {
         "EPERM" => false,
         other => panic!("unexpected answer {other:?}"),
     }
+}
+
+/// `deny a *:* rwm; allow c 60:0 rw`
+pub fn rules(text: &str) -> Vec<DeviceRule> {
+    text.split("; ")
+        .filter(|rule| !rule.is_empty())
+        .map(|rule| {
+            let words: Vec<_> = rule.split([' ', ':']).collect();
+            let number = |word: &str| (word != "*").then(|| word.parse().unwrap());
+            DeviceRule {
+                allow: words[0] == "allow",
+                kind: match words[1] {
+                    "a" => DeviceKind::All,
+                    "b" => DeviceKind::Block,
+                    _ => DeviceKind::Char,
+                },
+                major: number(words[2]),
+                minor: number(words[3]),
+                access: access(words[4]),
+            }
+        })
+        .collect()
+}
+
+/// `rwm`
+pub fn access(letters: &str) -> Access {
+    letters
+        .chars()
+        .map(|letter| match letter {
+            'r' => Access::READ,
+            'w' => Access::WRITE,
+            _ => Access::MKNOD,
+        })
+        .collect()
 }
 
 /// A running probe.

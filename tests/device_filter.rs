@@ -496,20 +496,26 @@ fn a_program_of_somebody_else_is_left_alone(hierarchy: &Hierarchy) {
     let others =
         Standing::Narrower("device programs attached to the cgroup beside the filter: 1".into());
     assert_eq!(installed.verify(&target).unwrap(), others);
+    let allow = Program::compile(filter("allow a *:* rwm").policy()).bytes();
+    let later = bpf::load_device_program(&allow, c"later", None).unwrap();
+    bpf::attach_device_program(opened.as_fd(), later.as_fd(), None).unwrap();
     let again = filter("allow c 60:0 rwm").install(&target).unwrap();
-    assert_eq!(again.verify(&target).unwrap(), others);
     let names: Vec<_> = ebpf::attached(opened.as_fd())
         .unwrap()
         .into_iter()
         .map(|program| (program.name, program.ours))
         .collect();
+    // In the place of the first filter, which is what replacing in one step does.
     assert_eq!(
         names,
         [
             ("somebody".to_owned(), false),
-            ("kusabi_devices".to_owned(), true)
+            ("kusabi_devices".to_owned(), true),
+            ("later".to_owned(), false),
         ]
     );
+    bpf::detach_device_program(opened.as_fd(), later.as_fd()).unwrap();
+    assert_eq!(again.verify(&target).unwrap(), others);
     // All must allow.
     assert_eq!(probe.ask(&request.line(directory.path())), "EPERM");
 

@@ -6,7 +6,9 @@
 //! edit names. This module is pure.
 
 mod apply;
+mod describe;
 mod device_list;
+mod explain;
 mod invariants;
 mod origin;
 mod path;
@@ -16,6 +18,7 @@ mod types;
 use crate::document::DocumentError;
 
 pub use apply::{Applied, Outcome, apply, apply_traced};
+pub use explain::Explanation;
 pub use origin::{Origin, Rule, Source};
 pub use types::{
     Access, DeviceKind, DeviceNode, DeviceRule, Edit, Hook, HookStage, IdMapping, IntelRdt, Mount,

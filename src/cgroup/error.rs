@@ -151,15 +151,20 @@ impl CgroupError {
 /// The kernel's reason as Go programs print it ("no such file or directory"),
 /// because engines match on those words.
 pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
     let Some(code) = error.raw_os_error() else {
-        return error.to_string();
+        return text;
     };
-    let text = Errno::from_raw(code).desc();
+    let text = text
+        .strip_suffix(&format!(" (os error {code})"))
+        .unwrap_or(&text);
     let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => error.to_string(),
-    }
+    chars
+        .next()
+        .into_iter()
+        .flat_map(char::to_lowercase)
+        .chain(chars.as_str().chars())
+        .collect()
 }
 
 #[cfg(test)]
@@ -187,5 +192,13 @@ mod tests {
             "error adding pid 0 to cgroups: open /sys/fs/cgroup/cpu/x/tasks: no such file or directory"
         );
         assert!(join.is_absent() && !join.is_permission());
+        // nix has words of its own for these, Go has strerror's.
+        for (code, want) in [
+            (libc::EAGAIN, "resource temporarily unavailable"),
+            (libc::EOPNOTSUPP, "operation not supported"),
+            (libc::EBUSY, "device or resource busy"),
+        ] {
+            assert_eq!(reason(&io::Error::from_raw_os_error(code)), want);
+        }
     }
 }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::error::{CgroupError, Result};
+use super::error::{CgroupError, Result, reason};
 use super::file;
 use super::handle::Cgroup;
 use super::procs;
@@ -66,7 +66,7 @@ impl Cgroup {
         for pid in pids.iter().flatten() {
             match send(*pid) {
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => tracing::warn!("kill {pid}: {}", errno.desc()),
+                Err(errno) => tracing::warn!("kill {pid}: {}", reason(&errno.into())),
             }
         }
         if let Err(error) = self.thaw() {

@@ -45,6 +45,12 @@ pub enum PathError {
         /// As written.
         path: String,
     },
+    /// The kernel refuses a line break, and so does every file that lists paths.
+    #[error("linux.cgroupsPath {path:?}: has a line break")]
+    LineBreak {
+        /// As written.
+        path: String,
+    },
     /// The id cannot be a directory's name.
     #[error("container id {id:?} cannot name a cgroup, set linux.cgroupsPath")]
     Id {
@@ -97,9 +103,13 @@ impl Wanted {
     /// caller's own if the caller may make none at the root.
     ///
     /// # Errors
-    /// The path is a hierarchy's root, or the id cannot be a directory's name.
+    /// The path is a hierarchy's root or has a line break, or the id cannot be a
+    /// directory's name.
     pub fn new(cgroups_path: Option<&str>, id: &str, rootless: bool) -> Result<Self, PathError> {
         let raw = cgroups_path.unwrap_or_default();
+        if raw.contains('\n') {
+            return Err(PathError::LineBreak { path: raw.into() });
+        }
         let clean = inside(Path::new(raw));
         if !clean.as_os_str().is_empty() {
             return Ok(if raw.starts_with('/') {

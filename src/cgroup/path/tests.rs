@@ -59,6 +59,12 @@ fn what_a_cgroups_path_means() {
             "{path:?} {rootless}"
         );
     }
+    assert_eq!(
+        Wanted::new(Some("/a\nb"), "id", false)
+            .unwrap_err()
+            .to_string(),
+        r#"linux.cgroupsPath "/a\nb": has a line break"#
+    );
     for id in ["..", ".", "", "a/b", "/a", "a/"] {
         assert_eq!(
             Wanted::new(None, id, false),

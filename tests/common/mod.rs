@@ -20,6 +20,7 @@ pub mod process;
 pub mod runtime;
 pub mod sandbox;
 pub mod skip;
+pub mod terminal;
 pub mod view;
 
 pub use config::Config;
@@ -27,6 +28,7 @@ pub use container::Container;
 pub use process::{Output, Running, Spawn, deadline, wait_until};
 pub use runtime::{Kind, Runtime};
 pub use sandbox::{Bundle, Sandbox, in_sandbox};
+pub use terminal::{ConsoleSocket, Terminal};
 pub use view::View;
 
 /// Makes two tests of each named `fn(&Sandbox)`: `host::NAME` and

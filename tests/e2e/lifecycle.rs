@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{Config, Sandbox, on_each_view};
 
@@ -11,7 +11,13 @@ on_each_view![
     a_container_goes_through_every_status,
     a_killed_container_is_deleted_without_a_trace,
     delete_force_ends_a_running_container,
-    run_in_the_foreground_passes_on_the_exit_code,
+    an_id_is_used_once,
+    start_is_refused_but_when_created,
+    commands_on_an_unknown_container_say_that_it_does_not_exist,
+    signals_to_the_dead_are_told_apart,
+    a_created_container_survives_a_signal_that_it_ignores,
+    list_shows_every_container_and_nothing_else,
+    an_init_that_dies_before_start_is_seen,
 ];
 
 fn a_container_goes_through_every_status(sandbox: &Sandbox) {
@@ -71,16 +77,148 @@ fn delete_force_ends_a_running_container(sandbox: &Sandbox) {
     assert_eq!(sandbox.left(), Vec::<String>::new());
 }
 
-fn run_in_the_foreground_passes_on_the_exit_code(sandbox: &Sandbox) {
-    for code in [0, 1, 42, 255] {
-        let out = sandbox.run_config(&Config::shell(&format!(
-            "echo out; echo err >&2; exit {code}"
-        )));
-        let out = out.exited(code);
-        assert_eq!(
-            (out.stdout.as_str(), out.stderr.as_str()),
-            ("out\n", "err\n")
-        );
+fn an_id_is_used_once(sandbox: &Sandbox) {
+    let bundle = sandbox.bundle(&Config::sleeper());
+    let container = sandbox.create(&bundle);
+    let pid = container.pid();
+    sandbox
+        .call(["create", "--bundle"])
+        .arg(&bundle.path)
+        .arg(&bundle.id)
+        .output()
+        .exited(1)
+        .says("container with given ID already exists");
+    assert_eq!(container.status(), "created");
+    assert_eq!(container.pid(), pid);
+    container.start();
+    container.delete_force();
+    // And is free again.
+    sandbox.create(&bundle).delete_force();
+}
+
+fn start_is_refused_but_when_created(sandbox: &Sandbox) {
+    let container = sandbox.run_detached(&sandbox.bundle(&Config::sleeper()));
+    let start = || container.call("start", &[]).output().exited(1);
+    start().says("cannot start an already running container");
+    container.kill("KILL");
+    container.wait_for("stopped");
+    start().says("cannot start a container that has stopped");
+    container.delete();
+}
+
+fn commands_on_an_unknown_container_say_that_it_does_not_exist(sandbox: &Sandbox) {
+    for command in ["state", "start", "pause", "resume", "delete", "kill"] {
+        let out = sandbox.call([command, "nobody"]).output();
+        out.exited(1).says("container does not exist");
     }
+    sandbox
+        .call(["exec", "nobody", "true"])
+        .output()
+        .exited(255)
+        .says("container does not exist");
+    sandbox
+        .call(["delete", "--force", "nobody"])
+        .output()
+        .succeeded();
+}
+
+/// containerd and podman take either sentence for "it had gone already".
+fn signals_to_the_dead_are_told_apart(sandbox: &Sandbox) {
+    let container = sandbox.run_detached(&sandbox.bundle(&Config::shell("exit 0")));
+    container.wait_for("stopped");
+    let out = container.call("kill", &[]).arg("TERM").output().exited(1);
+    assert!(
+        out.stderr.contains("container not running")
+            || out.stderr.contains("process already finished"),
+        "{out}"
+    );
+    let out = container.call("exec", &[]).arg("true").output().exited(255);
+    out.says("cannot exec in a stopped container");
+    container.delete();
+
+    let running = sandbox.run_detached(&sandbox.bundle(&Config::sleeper()));
+    let out = running
+        .call("kill", &[])
+        .arg("NOSUCHSIGNAL")
+        .output()
+        .exited(1);
+    assert!(out.stderr.contains("unknown signal"), "{out}");
+    assert_eq!(running.status(), "running");
+}
+
+/// The first process of a pid namespace ignores what it has no handler for, and
+/// a runtime that parks it before exec must not have handlers in its stead.
+fn a_created_container_survives_a_signal_that_it_ignores(sandbox: &Sandbox) {
+    let container = sandbox.create(&sandbox.bundle(&Config::sleeper()));
+    container.kill("USR1");
+    assert_eq!(container.status(), "created");
+    container.start();
+    container.wait_for("running");
+    container.delete_force();
+}
+
+fn list_shows_every_container_and_nothing_else(sandbox: &Sandbox) {
+    let created = sandbox.create(&sandbox.bundle(&Config::sleeper()));
+    let running = sandbox.run_detached(&sandbox.bundle(&Config::sleeper()));
+    // dockerd keeps one directory for the state of all its runtimes.
+    fs::create_dir(sandbox.root().join("somebody-elses")).unwrap();
+    fs::write(sandbox.root().join("a-file"), "").unwrap();
+
+    let mut expected = vec![created.id.clone(), running.id.clone()];
+    expected.sort();
+    let quiet = sandbox.call(["list", "--quiet"]).output().succeeded();
+    let mut ids: Vec<&str> = quiet.stdout.lines().collect();
+    ids.sort_unstable();
+    assert_eq!(ids, expected);
+
+    let listed = sandbox
+        .call(["list", "--format", "json"])
+        .output()
+        .succeeded();
+    let listed: Vec<Value> = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed.len(), 2);
+    for (container, status) in [(&created, "created"), (&running, "running")] {
+        let found = listed
+            .iter()
+            .find(|c| c["id"] == container.id.as_str())
+            .unwrap();
+        assert_eq!(found["status"], status);
+        assert_eq!(found["pid"], container.pid());
+        assert_eq!(found["owner"], "root");
+        assert_eq!(found["bundle"], container.state()["bundle"]);
+    }
+
+    let table = sandbox.call(["list"]).output().succeeded();
+    let rows: Vec<Vec<&str>> = table
+        .stdout
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows[0],
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    );
+    assert_eq!(rows.len(), 3, "{}", table.stdout);
+    let row = rows.iter().find(|row| row[0] == running.id).unwrap();
+    assert_eq!(row[1..3], [running.pid().to_string().as_str(), "running"]);
+    assert_eq!(row[5], "root");
+
+    fs::remove_dir(sandbox.root().join("somebody-elses")).unwrap();
+    fs::remove_file(sandbox.root().join("a-file")).unwrap();
+    created.delete_force();
+    running.delete_force();
+    let none = sandbox
+        .call(["list", "--format", "json"])
+        .output()
+        .succeeded();
+    assert_eq!(none.stdout.trim(), "null");
+}
+
+fn an_init_that_dies_before_start_is_seen(sandbox: &Sandbox) {
+    let container = sandbox.create(&sandbox.bundle(&Config::sleeper()));
+    container.kill("KILL");
+    container.wait_for("stopped");
+    container.call("start", &[]).output().exited(1);
+    container.delete();
     assert_eq!(sandbox.left(), Vec::<String>::new());
 }

@@ -15,4 +15,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod foreground;
 mod lifecycle;
+mod terminal;

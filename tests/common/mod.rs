@@ -28,6 +28,7 @@ pub use container::Container;
 pub use process::{Output, Running, Spawn, deadline, wait_until};
 pub use runtime::{Kind, Runtime};
 pub use sandbox::{Bundle, Sandbox, in_sandbox};
+pub(crate) use skip::skip;
 pub use terminal::{ConsoleSocket, Terminal};
 pub use view::View;
 

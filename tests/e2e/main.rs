@@ -15,6 +15,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod filter;
 mod foreground;
+mod hooks;
 mod lifecycle;
+mod parity;
+mod process;
 mod terminal;

@@ -12,9 +12,11 @@ on_each_view![
     detached_without_a_console_socket_is_refused,
 ];
 
-/// Shows its size at the start and whenever it changes, until a line is typed.
-const SIZES: &str = "trap 'echo now $(stty size)' WINCH; tty; echo first $(stty size); \
-                     while ! read line; do :; done; echo typed $line; exit 7";
+/// Shows its size at the start and whenever it has changed, until a line is
+/// typed.
+const SIZES: &str = "tty; last=; until read -t 0.02 line; do now=$(stty size); \
+                     [ \"$now\" = \"$last\" ] || echo size $now; last=$now; done; \
+                     echo typed $line; exit 7";
 
 fn with_terminal(script: &str) -> Config {
     Config::shell(script).set("/process/terminal", true)
@@ -43,9 +45,9 @@ fn a_foreground_terminal_is_relayed_and_resized(sandbox: &Sandbox) {
     let path = bundle.path.to_str().unwrap();
     let (terminal, running) = from_a_terminal(sandbox, &["run", "--bundle", path, &bundle.id]);
     terminal.expect("/dev/pts/0\r\n");
-    terminal.expect("first 31 97\r\n");
+    terminal.expect("size 31 97\r\n");
     terminal.resize(40, 120);
-    terminal.expect("now 40 120\r\n");
+    terminal.expect("size 40 120\r\n");
     terminal.type_in("some words\n");
     terminal.expect("typed some words\r\n");
     running.wait().exited(7);
@@ -72,9 +74,9 @@ fn a_console_socket_gets_the_terminal(sandbox: &Sandbox) {
     );
     terminal.resize(12, 34);
     sandbox.call(["start", &bundle.id]).output().succeeded();
-    terminal.expect("first 12 34\r\n");
+    terminal.expect("size 12 34\r\n");
     terminal.resize(13, 35);
-    terminal.expect("now 13 35\r\n");
+    terminal.expect("size 13 35\r\n");
     terminal.type_in("x\n");
     terminal.expect("typed x\r\n");
     // Nobody else may hold the slave: an engine reads to its end.
@@ -92,9 +94,9 @@ fn exec_in_the_foreground_has_a_terminal(sandbox: &Sandbox) {
     let (terminal, running) =
         from_a_terminal(sandbox, &["exec", "-t", &bundle.id, "/bin/sh", "-c", SIZES]);
     terminal.expect("/dev/pts/0\r\n");
-    terminal.expect("first 31 97\r\n");
+    terminal.expect("size 31 97\r\n");
     terminal.resize(41, 121);
-    terminal.expect("now 41 121\r\n");
+    terminal.expect("size 41 121\r\n");
     terminal.type_in("a line\n");
     terminal.expect("typed a line\r\n");
     running.wait().exited(7);

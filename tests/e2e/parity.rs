@@ -1,0 +1,316 @@
+//! The same bundle under the runtime under test and under Debian's runc: what
+//! a process can see of itself is equal, line by line, but for numbers that the
+//! kernel deals out.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::common::{Config, Kind, Sandbox, on_each_view, skip};
+
+on_each_view![
+    a_plain_container_is_the_same,
+    a_container_of_an_ordinary_user_is_the_same,
+    a_container_with_capabilities_and_limits_is_the_same,
+    a_read_only_container_with_mounts_is_the_same,
+    a_container_in_the_hosts_namespaces_is_the_same,
+    a_container_in_a_user_namespace_is_the_same,
+    exec_with_flags_is_the_same,
+];
+
+/// Prints, under headings, what there is to compare.
+const PROBE: &str = r#"
+section() { echo "== $1"; }
+section status; cat /proc/self/status
+section init-status; cat /proc/1/status
+section mountinfo; cat /proc/self/mountinfo
+section cgroup; cat /proc/self/cgroup
+section dev; ls -lnA /dev
+section dev-null; stat -c '%A %u %g %t %T' /dev/null /dev/ptmx /dev/pts/ptmx /dev/console
+section environment; env
+section ids; id
+section limits; cat /proc/self/limits
+section descriptors; ls -l /proc/$$/fd; true
+section init-descriptors; ls -l /proc/1/fd
+section cwd; pwd; ls -ld /proc/self/cwd /proc/self/root
+section namespaces; ls -l /proc/self/ns
+section stat; cat /proc/self/stat
+section oom; cat /proc/self/oom_score_adj
+section hostname; hostname; cat /proc/sys/kernel/domainname
+section label; cat /proc/self/attr/current
+section maps; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups
+section masked; ls -l /proc/kcore /proc/keys /proc/timer_list; wc -c /proc/keys; ls /proc/acpi /sys/firmware
+section readonly; touch /proc/sys/kernel/domainname /proc/sysrq-trigger /rootfile 2>&1
+section personality; cat /proc/self/personality
+section scheduling; cat /proc/self/timerslack_ns; nproc
+section net; cat /proc/net/dev | cut -d: -f1
+"#;
+
+/// Lines by section.
+type Seen = BTreeMap<String, Vec<String>>;
+
+/// Fields of /proc/PID/status that the kernel deals out, or that memory and
+/// chance decide.
+const CHANCE: &[&str] = &[
+    "State:",
+    "Pid:",
+    "Tgid:",
+    "PPid:",
+    "NSpid:",
+    "NStgid:",
+    "NSpgid:",
+    "NSsid:",
+    "Ngid:",
+    "Vm",
+    "Rss",
+    "HugetlbPages:",
+    "voluntary_ctxt",
+    "nonvoluntary_ctxt",
+    "SigQ:",
+    "FDSize:",
+    "Cpus_",
+    "Mems_",
+];
+
+/// What `text` says once names of the sandbox and the kernel's numbers are out.
+fn normalise(sandbox: &Sandbox, id: &str, text: &str) -> Seen {
+    let mut seen = Seen::new();
+    let mut section = String::new();
+    let dir = sandbox.dir().to_str().unwrap();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("== ") {
+            name.clone_into(&mut section);
+            seen.entry(section.clone()).or_default();
+            continue;
+        }
+        let line = line
+            .replace(dir, "DIR")
+            .replace(id, "ID")
+            .replace(sandbox.unique(), "UNIQUE");
+        let line = match section.as_str() {
+            "status" | "init-status" if CHANCE.iter().any(|field| line.starts_with(field)) => {
+                continue;
+            }
+            "mountinfo" => mount_line(&line),
+            "dev" | "descriptors" | "init-descriptors" | "cwd" | "namespaces" | "masked" => {
+                listing_line(&line)
+            }
+            // The state and the numbers of the terminal, session and group
+            // lead; times and addresses follow.
+            "stat" => {
+                let after = line.rsplit_once(") ").unwrap().1.to_owned();
+                after.split(' ').nth(4).unwrap().to_owned()
+            }
+            _ => line,
+        };
+        seen.get_mut(&section).expect("a heading").push(line);
+    }
+    seen
+}
+
+/// A mountinfo line without mount ids, the numbers of nameless devices and peer
+/// groups.
+fn mount_line(line: &str) -> String {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let device = if fields[2].starts_with("0:") {
+        "0:N"
+    } else {
+        fields[2]
+    };
+    let rest: Vec<String> = fields[3..]
+        .iter()
+        .map(|field| match field.split_once(':') {
+            Some((kind @ ("shared" | "master" | "propagate_from"), _)) => format!("{kind}:N"),
+            _ => (*field).to_owned(),
+        })
+        .collect();
+    format!("{device} {}", rest.join(" "))
+}
+
+/// An `ls -l` line without size, dates and the numbers of pipes, namespaces and
+/// processes.
+fn listing_line(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    if words.len() < 9 {
+        return line.to_owned();
+    }
+    let mode_and_owner = [words[0], words[2], words[3]].join(" ");
+    // Numbers of a device stand where a size does.
+    let (numbers, name) = if words[0].starts_with(['c', 'b']) {
+        (words[4..6].join(" "), words[9..].join(" "))
+    } else {
+        (String::new(), words[8..].join(" "))
+    };
+    let name = match name.split_once(" -> ") {
+        Some((from, to)) => {
+            let from: String = from
+                .split('/')
+                .map(|part| {
+                    if part.parse::<u32>().is_ok() && from.starts_with('/') {
+                        "N"
+                    } else {
+                        part
+                    }
+                })
+                .collect::<Vec<_>>()
+                .join("/");
+            let to = to.split(":[").next().unwrap();
+            // Output files are named after the call that made them.
+            let to = if to.contains("DIR/") { "DIR/FILE" } else { to };
+            format!("{from} -> {to}")
+        }
+        None => name,
+    };
+    format!("{mode_and_owner} {numbers} {name}")
+}
+
+/// What init prints, and what an exec with `flags` prints.
+fn look(sandbox: &Sandbox, config: &Config, flags: &[&str]) -> [Seen; 2] {
+    let script = format!("{PROBE}\nsection end");
+    let init = config
+        .clone()
+        .set("/process/args", ["/bin/sh", "-c", &script]);
+    let bundle = sandbox.bundle(&init);
+    let out = sandbox.run(&bundle);
+    assert!(out.stdout.ends_with("== end\n"), "{out}");
+    let first = normalise(sandbox, &bundle.id, &out.stdout);
+
+    let bundle = sandbox.bundle(
+        &config
+            .clone()
+            .set("/process/args", ["/bin/sleep", "100000"]),
+    );
+    let container = sandbox.run_detached(&bundle);
+    let out = sandbox
+        .call(["exec"])
+        .args(flags)
+        .args([&container.id, "/bin/sh", "-c", &script])
+        .output();
+    assert!(out.stdout.ends_with("== end\n"), "{out}");
+    let second = normalise(sandbox, &bundle.id, &out.stdout);
+    container.delete_force();
+    [first, second]
+}
+
+/// Compares `config` under the runtime under test and runc.
+#[track_caller]
+fn compare(sandbox: &Sandbox, config: &Config, flags: &[&str]) {
+    let Some(peer) = sandbox.peer(Kind::Runc) else {
+        skip!("no runc to compare with");
+    };
+    let ours = look(sandbox, config, flags);
+    let theirs = look(&peer, config, flags);
+    let mut differences = Vec::new();
+    for (place, (ours, theirs)) in ["init", "exec"].iter().zip(ours.iter().zip(&theirs)) {
+        assert!(ours.len() > 20, "sections of {place}");
+        assert_eq!(
+            ours.keys().collect::<Vec<_>>(),
+            theirs.keys().collect::<Vec<_>>()
+        );
+        for (section, lines) in ours {
+            let other = &theirs[section];
+            for line in lines.iter().filter(|line| !other.contains(line)) {
+                differences.push(format!("{place}, {section}: only here: {line}"));
+            }
+            for line in other.iter().filter(|line| !lines.contains(line)) {
+                differences.push(format!("{place}, {section}: only in runc: {line}"));
+            }
+            if lines.len() != other.len() {
+                differences.push(format!(
+                    "{place}, {section}: {} lines, {} in runc",
+                    lines.len(),
+                    other.len()
+                ));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+fn a_plain_container_is_the_same(sandbox: &Sandbox) {
+    compare(sandbox, &Config::sleeper(), &[]);
+}
+
+fn a_container_of_an_ordinary_user_is_the_same(sandbox: &Sandbox) {
+    let user = json!({"uid": 1000, "gid": 1000, "additionalGids": [44, 5], "umask": 0o27});
+    let config = Config::sleeper()
+        .set("/process/user", user)
+        .set("/process/cwd", "/tmp")
+        .env("WITH", "a value");
+    compare(sandbox, &config, &[]);
+}
+
+fn a_container_with_capabilities_and_limits_is_the_same(sandbox: &Sandbox) {
+    let names = ["CAP_CHOWN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_MKNOD"];
+    let config = Config::sleeper()
+        .capabilities(&names)
+        .set("/process/capabilities/inheritable", &names[..2])
+        .set("/process/capabilities/ambient", &names[..2])
+        .set("/process/noNewPrivileges", false)
+        .set("/process/oomScoreAdj", 321)
+        .push(
+            "/process/rlimits",
+            json!({"type": "RLIMIT_CORE", "soft": 1, "hard": 2}),
+        )
+        .push(
+            "/process/rlimits",
+            json!({"type": "RLIMIT_NPROC", "soft": 500, "hard": 600}),
+        );
+    compare(sandbox, &config, &[]);
+}
+
+fn a_read_only_container_with_mounts_is_the_same(sandbox: &Sandbox) {
+    let config = Config::sleeper()
+        .set("/root/readonly", true)
+        .mount("bind", "/etc", "/volume", &["rbind", "ro"])
+        .mount(
+            "bind",
+            "/etc/hostname",
+            "/etc/hostname",
+            &["bind", "nosuid", "nodev", "noexec"],
+        )
+        .mount(
+            "tmpfs",
+            "tmpfs",
+            "/run/deep/er",
+            &["nosuid", "size=1024k", "mode=711"],
+        )
+        .set("/linux/rootfsPropagation", "private");
+    compare(sandbox, &config, &[]);
+}
+
+fn a_container_in_the_hosts_namespaces_is_the_same(sandbox: &Sandbox) {
+    let config = Config::sleeper()
+        .without_namespace("network")
+        .without_namespace("ipc")
+        .without_namespace("cgroup");
+    compare(sandbox, &config, &[]);
+}
+
+fn a_container_in_a_user_namespace_is_the_same(sandbox: &Sandbox) {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    let config = Config::sleeper()
+        .push("/linux/namespaces", json!({"type": "user"}))
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map);
+    compare(sandbox, &config, &[]);
+}
+
+fn exec_with_flags_is_the_same(sandbox: &Sandbox) {
+    let flags = [
+        "--user",
+        "1000:1000",
+        "--env",
+        "NEW=1",
+        "--env",
+        "TERM=dumb",
+        "--cwd",
+        "/var",
+        "--cap",
+        "CAP_NET_ADMIN",
+        "--additional-gids",
+        "44",
+    ];
+    let config = Config::sleeper().set("/process/noNewPrivileges", false);
+    compare(sandbox, &config, &flags);
+}

@@ -87,7 +87,7 @@ fn hooks_run_in_order_with_the_state(sandbox: &Sandbox) {
         match stage {
             // Its own pid namespace knows the process as the first.
             "createContainer" | "startContainer" => {
-                assert!([Value::from(pid), Value::from(1)].contains(&state["pid"]))
+                assert!([Value::from(pid), Value::from(1)].contains(&state["pid"]));
             }
             "poststop" => {}
             _ => assert_eq!(state["pid"], pid, "{stage}"),

@@ -1,1 +1,7 @@
-//! (being written)
+//! What this machine is like, probed once and handed on as plain data.
+//!
+//! Every probe takes a host root, so that a tree of files is a machine; nothing
+//! here decides anything.
+
+pub mod facts;
+pub mod nodes;

@@ -2,11 +2,17 @@
 //!
 //! Pure: bytes in, values out. Reading directories lives in `host::cdi_dirs`.
 //!
-//! `name` → `decode` (bytes to [`schema`]) → `versions`, `validate`.
+//! Bytes become a [`Spec`] (`decode`, checked by `versions` and `validate`), the
+//! files of several directories a [`Registry`], wanted names a [`Resolution`],
+//! and that, with facts about the host, a plan (`lower`).
 
 mod decode;
+mod lower;
 mod name;
+mod registry;
+mod resolve;
 pub mod schema;
+mod search;
 mod validate;
 mod versions;
 
@@ -14,7 +20,10 @@ use std::path::PathBuf;
 
 pub use decode::MAX_FILE_SIZE;
 pub use name::QualifiedName;
+pub use registry::{FoundDevice, LoadedSpec, Registry, SpecFile};
+pub use resolve::{Context, Mode, Resolution, Unresolvable, Wanted};
 pub use schema::Spec;
+pub use search::{DEFAULT_DIRS, search_path};
 pub use validate::{Finding, MAX_MAJOR, MAX_MINOR};
 pub use versions::{Version, minimum_version};
 
@@ -48,6 +57,19 @@ pub enum CdiError {
         /// Why.
         reason: String,
     },
+    /// Wanted devices are unknown or in conflict.
+    #[error("{0}")]
+    Unresolvable(Box<Unresolvable>),
+    /// The host is not as a specification needs it.
+    #[error("{rule}: {path}: {reason}")]
+    Host {
+        /// Which edits, and of which file.
+        rule: String,
+        /// What on the host.
+        path: String,
+        /// What is wrong, and what would fix it.
+        reason: String,
+    },
 }
 
 /// The first problem, as `file:line:column: field: reason`.
@@ -62,6 +84,25 @@ fn first_of(file: &std::path::Path, problems: &[Problem]) -> String {
 }
 
 impl Spec {
+    /// The vendor of [`kind`](Self::kind).
+    #[must_use]
+    pub fn vendor(&self) -> &str {
+        self.kind.split_once('/').map_or("", |(vendor, _)| vendor)
+    }
+
+    /// The class of [`kind`](Self::kind).
+    #[must_use]
+    pub fn class(&self) -> &str {
+        self.kind.split_once('/').map_or("", |(_, class)| class)
+    }
+
+    /// The full name of each device; all are valid if the specification is.
+    pub fn names(&self) -> impl Iterator<Item = Result<QualifiedName, CdiError>> {
+        self.devices
+            .iter()
+            .map(|device| QualifiedName::new(self.vendor(), self.class(), &device.name))
+    }
+
     /// Reads and validates a specification, JSON or YAML.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ mod device_list;
 mod explain;
 mod invariants;
 mod origin;
-mod path;
+pub(crate) mod path;
 mod slot;
 mod types;
 

@@ -12,8 +12,13 @@
     clippy::print_stderr
 )]
 
+mod append;
+mod apply;
+mod cache;
+mod host;
 mod names;
 mod schema;
 mod spec;
+mod support;
 mod validation;
 mod versions;

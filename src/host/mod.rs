@@ -3,5 +3,7 @@
 //! Every probe takes a host root, so that a tree of files is a machine; nothing
 //! here decides anything.
 
+pub mod cdi_dirs;
 pub mod facts;
 pub mod nodes;
+mod trust;

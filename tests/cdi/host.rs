@@ -76,12 +76,10 @@ fn stale_numbers_are_repaired_and_noted() {
 
 /// What stands at `/dev/x`, the node's other fields, and what create and
 /// explain say; `Ok` for a plan.
-fn table() -> [(
-    Presence,
-    &'static str,
-    Result<(), &'static str>,
-    Result<(), &'static str>,
-); 14] {
+type Case = (Presence, &'static str, Said, Said);
+type Said = Result<(), &'static str>;
+
+fn table() -> [Case; 14] {
     let link = Presence::Present(FileFacts {
         kind: FileKind::Symlink,
         mode: 0o777,

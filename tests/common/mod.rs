@@ -32,11 +32,11 @@ pub(crate) use skip::skip;
 pub use terminal::{ConsoleSocket, Terminal};
 pub use view::View;
 
-/// Makes two tests of each named `fn(&Sandbox)`: `host::NAME` and
+/// Makes two tests of each named `fn(&Sandbox)`: `as_mounted::NAME` and
 /// `unified::NAME`.
 macro_rules! on_each_view {
     ($($name:ident),+ $(,)?) => {
-        mod host {
+        mod as_mounted {
             $(#[test]
             fn $name() {
                 let test = concat!(module_path!(), "::", stringify!($name));

@@ -206,29 +206,32 @@ impl Sandbox {
     /// Deletes, by force, every container that the state root knows. In the
     /// view, so that the runtime finds its cgroups.
     fn delete_all(&self) {
-        let Ok(entries) = fs::read_dir(self.root()) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let id = entry.file_name();
-            let deleted = self.call(["delete", "--force"]).arg(&id).output();
+        for id in self.containers() {
+            let deleted = self.call(["delete", "--force", &id]).output();
             if deleted.code != Some(0) {
                 eprintln!("clean-up: {deleted}");
             }
         }
     }
 
-    /// Everything on the host that bears this sandbox's name, and what its
-    /// state root holds.
+    /// What the state root holds, but for caches: their names hold an `@`, as
+    /// no container id does.
+    fn containers(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.root()) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| !name.contains('@'))
+            .collect()
+    }
+
+    /// Everything on the host that bears this sandbox's name, and the
+    /// containers of its state root.
     pub fn left(&self) -> Vec<String> {
         let mut left = host::traces(&self.unique);
-        if let Ok(entries) = fs::read_dir(self.root()) {
-            left.extend(
-                entries
-                    .flatten()
-                    .map(|e| format!("state {}", e.path().display())),
-            );
-        }
+        left.extend(self.containers().iter().map(|id| format!("state {id}")));
         left
     }
 }

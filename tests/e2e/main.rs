@@ -15,6 +15,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cdi;
+mod crash;
 mod filter;
 mod foreground;
 mod hooks;

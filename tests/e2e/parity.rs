@@ -15,6 +15,7 @@ on_each_view![
     a_read_only_container_with_mounts_is_the_same,
     a_container_in_the_hosts_namespaces_is_the_same,
     a_container_in_a_user_namespace_is_the_same,
+    a_container_with_seccomp_is_the_same,
     exec_with_flags_is_the_same,
 ];
 
@@ -43,6 +44,7 @@ section masked; ls -l /proc/kcore /proc/keys /proc/timer_list; wc -c /proc/keys;
 section readonly; touch /proc/sys/kernel/domainname /proc/sysrq-trigger /rootfile 2>&1
 section personality; cat /proc/self/personality
 section scheduling; cat /proc/self/timerslack_ns; nproc
+section seccomp; mkdir /tmp/made 2>&1; hostname other 2>&1
 section net; cat /proc/net/dev | cut -d: -f1
 "#;
 
@@ -294,6 +296,26 @@ fn a_container_in_a_user_namespace_is_the_same(sandbox: &Sandbox) {
         .set("/linux/uidMappings", map.clone())
         .set("/linux/gidMappings", map);
     compare(sandbox, &config, &[]);
+}
+
+fn a_container_with_seccomp_is_the_same(sandbox: &Sandbox) {
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"],
+        "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28},
+            {"names": ["sethostname"], "action": "SCMP_ACT_ERRNO"},
+        ],
+    });
+    let config = Config::sleeper().set("/linux/seccomp", profile);
+    compare(sandbox, &config, &[]);
+    let without_privileges = config.set("/process/noNewPrivileges", false);
+    compare(sandbox, &without_privileges, &[]);
+    // And it is in force, in init and exec.
+    let bundle = sandbox.bundle(&without_privileges);
+    let container = sandbox.run_detached(&bundle);
+    let out = container.sh("mkdir /tmp/new").exited(1);
+    assert!(out.stderr.contains("No space left on device"), "{out}");
 }
 
 fn exec_with_flags_is_the_same(sandbox: &Sandbox) {

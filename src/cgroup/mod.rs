@@ -15,6 +15,7 @@
 pub mod convert;
 pub mod path;
 pub mod resources;
+pub mod stats;
 
 mod create;
 mod delegate;
@@ -26,6 +27,7 @@ mod freezer;
 mod handle;
 mod kill;
 mod layout;
+mod oom;
 mod procs;
 mod remove;
 mod writer;
@@ -37,4 +39,5 @@ pub use exec::ExecPlace;
 pub use freezer::FreezerState;
 pub use handle::{Cgroup, CgroupSpec, Driver};
 pub use layout::{Hierarchy, Layout};
+pub use oom::{OomEvent, OomWatch};
 pub use path::SubCgroups;

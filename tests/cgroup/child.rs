@@ -1,6 +1,7 @@
 //! Processes that are born in a cgroup as a container's are.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use kusabi::cgroup::{CgroupError, Entry};
@@ -23,6 +24,14 @@ impl Child {
     /// Born through `entry`: by `CLONE_INTO_CGROUP` on version 2, else joining
     /// as its first act.
     pub fn born(entry: &Entry) -> Result<Self, CgroupError> {
+        Self::born_to(entry, &[])
+    }
+
+    /// The same, and becomes `command`, if that is not empty.
+    pub fn born_to(entry: &Entry, command: &[&str]) -> Result<Self, CgroupError> {
+        let words: Vec<CString> = command.iter().map(|w| CString::new(*w).unwrap()).collect();
+        let mut arguments: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
+        arguments.push(std::ptr::null());
         let mut pidfd: RawFd = -1;
         // SAFETY: all-zero is a valid clone_args.
         let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -52,6 +61,10 @@ impl Child {
                     libc::prctl(libc::PR_SET_DUMPABLE, 0);
                     if u32::try_from(libc::getppid()) != Ok(parent) || entry.join().is_err() {
                         libc::_exit(7);
+                    }
+                    if let Some(program) = words.first() {
+                        libc::execvp(program.as_ptr(), arguments.as_ptr());
+                        libc::_exit(8);
                     }
                     loop {
                         libc::pause();

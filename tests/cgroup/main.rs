@@ -18,4 +18,5 @@ mod limits;
 mod places;
 mod processes;
 mod rootless;
+mod usage;
 mod view;

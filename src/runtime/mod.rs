@@ -1,10 +1,44 @@
-//! (being written)
+//! Containers: creating, starting, joining, signalling and removing them.
+//!
+//! The only part of kusabi that makes processes. It takes an effective
+//! [`Document`](crate::document::Document) and never looks at the bundle's
+//! `config.json` again.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `state` | the record of a container and its store: atomic, locked |
+//! | `identity` | processes by pid *and* start time |
+//! | `undo`, `fault` | steps, their undo, and where tests may break them |
+//! | `lower` | what libcontainer is given, and what it must not see |
+//! | `create`, `start`, `exec`, `signal`, `delete` | the operations |
+//! | `birth` | clone, id maps, limits: the parent's side of a new process |
+//! | `child`, `tail` | the new process before and after libcontainer's part |
+//! | `hooks` | hooks run in the runtime's namespaces |
+//! | `seccomp` | profiles compiled once and cached |
+//! | `supervise`, `console` | foreground containers |
 
-/// Why an operation of this module failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RuntimeError {
-    /// A system call on a named object failed.
-    #[error("{0}")]
-    Other(String),
-}
+pub mod birth;
+pub mod child;
+pub mod console;
+pub mod create;
+pub mod credentials;
+pub mod delete;
+mod error;
+pub mod exec;
+pub mod fault;
+pub mod fifo;
+pub mod hooks;
+pub mod identity;
+pub mod lower;
+pub mod lower_mounts;
+pub mod process;
+pub mod seal;
+pub mod seccomp;
+pub mod signal;
+pub mod start;
+pub mod state;
+pub mod supervise;
+pub mod tail;
+pub mod undo;
+
+pub use error::RuntimeError;

@@ -1,0 +1,295 @@
+//! The parent's side of a new process: clone, id maps, limits, and the
+//! conversation until it is ready.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use libcontainer::notify_socket::NotifyListener;
+use libcontainer::process::channel::{InitSender, MainReceiver, init_channel, main_channel};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+use super::RuntimeError;
+use super::child::{self, ChildEnds, ChildPlan};
+use super::process::ProcessSpec;
+use super::tail::message;
+use crate::edit::IdMapping;
+use crate::error::{Error, Result};
+use crate::sys::process::{Cloned, clone3, pidfd_send_signal, recv_fd, send_fd, setns};
+
+/// How to clone.
+pub struct CloneRequest<'a> {
+    /// `CLONE_NEW*`.
+    pub flags: u64,
+    /// A pid namespace to be born in.
+    pub pid_namespace: Option<BorrowedFd<'a>>,
+    /// Where a socket may be made for a moment.
+    pub state_dir: &'a Path,
+}
+
+/// A process that waits for [`Newborn::release`].
+pub struct Newborn {
+    /// Its pid here.
+    pub pid: i32,
+    /// Its descriptor, which is never recycled.
+    pub pidfd: OwnedFd,
+    sync: OwnedFd,
+    main: MainReceiver,
+    init: InitSender,
+}
+
+/// What a process that is ready brought along.
+#[derive(Debug, Default)]
+pub struct Ready {
+    /// The seccomp listener, where the profile notifies.
+    pub listener: Option<OwnedFd>,
+}
+
+/// Clones the process. It joins its cgroup in the act (v2) or first thing (v1),
+/// so it never runs unfiltered, and then waits.
+///
+/// # Errors
+/// The kernel's, naming the step.
+pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan) -> Result<Newborn> {
+    let channel = |e: libcontainer::process::channel::ChannelError| {
+        RuntimeError::Init(format!("create channel: {e}"))
+    };
+    let (main_sender, main_receiver) = main_channel().map_err(channel)?;
+    let (init_sender, init_receiver) = init_channel().map_err(channel)?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(|e| RuntimeError::syscall("create sync socket", e))?;
+    let listener = opened_listener(request.state_dir)?;
+    let back = match request.pid_namespace {
+        Some(namespace) => Some(enter_pid_namespace(namespace)?),
+        None => None,
+    };
+    let cloned = clone3(request.flags, plan.entry.clone_into(), false)
+        .map_err(|e| RuntimeError::syscall("clone the container's process", e))?;
+    match cloned {
+        Cloned::Child => {
+            drop(ours);
+            drop(back);
+            // A copy left open here would hide that the parent has gone.
+            let _ = main_receiver.close();
+            let _ = init_sender.close();
+            let ends = ChildEnds {
+                main: main_sender,
+                init: init_receiver,
+                sync: theirs,
+                listener,
+            };
+            child::run(plan, ends)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            let newborn = Newborn {
+                pid,
+                pidfd,
+                sync: ours,
+                main: main_receiver,
+                init: init_sender,
+            };
+            let _ = main_sender.close();
+            let _ = init_receiver.close();
+            if let Some(namespace) = back {
+                setns(namespace.as_fd(), libc::CLONE_NEWPID).map_err(|e| {
+                    newborn.kill();
+                    RuntimeError::syscall("return to the own pid namespace", e)
+                })?;
+            }
+            Ok(newborn)
+        }
+    }
+}
+
+/// The library wants to wait for `start` itself, on a socket, before our tail
+/// runs. It gets one on which `start` has already been said.
+fn opened_listener(dir: &Path) -> Result<NotifyListener> {
+    let path = dir.join(format!("notify.{}", std::process::id()));
+    let listener = NotifyListener::new(&path)
+        .map_err(|e| RuntimeError::Init(format!("{}: {e}", path.display())))?;
+    // Through a directory descriptor: a socket's path may have 107 bytes.
+    let connected = File::open(dir).and_then(|handle| {
+        use std::os::fd::AsRawFd;
+        let name = format!("notify.{}", std::process::id());
+        UnixStream::connect(format!("/proc/self/fd/{}/{name}", handle.as_raw_fd()))
+    });
+    let removed = fs::remove_file(&path);
+    connected.map_err(|e| Error::io("connect", &path, e))?;
+    removed.map_err(|e| Error::io("remove", &path, e))?;
+    Ok(listener)
+}
+
+/// Lets the next child be born in another pid namespace; returns the way back.
+fn enter_pid_namespace(target: BorrowedFd<'_>) -> Result<File> {
+    let own = Path::new("/proc/self/ns/pid");
+    let back = File::open(own).map_err(|e| Error::io("open", own, e))?;
+    setns(target, libc::CLONE_NEWPID)
+        .map_err(|e| RuntimeError::syscall("join pid namespace", e))?;
+    Ok(back)
+}
+
+impl Newborn {
+    /// Lets the process go on, once id maps and limits are set.
+    ///
+    /// # Errors
+    /// `EPIPE` when it is gone.
+    pub fn release(&self) -> Result<()> {
+        send_fd(self.sync.as_fd(), &self.pid.to_ne_bytes(), None)
+            .map_err(|e| RuntimeError::syscall("release the container's process", e).into())
+    }
+
+    /// Talks with the process until it waits at the gate (init) or has become
+    /// the program (`exec`).
+    ///
+    /// `on_hooks` runs when the root file system is prepared but not yet entered;
+    /// `on_listener` takes the seccomp listener.
+    ///
+    /// # Errors
+    /// The process's own one-line reason, or an error of a callback.
+    pub fn wait_ready(
+        &mut self,
+        mut on_hooks: impl FnMut() -> Result<()>,
+        mut on_listener: impl FnMut(OwnedFd) -> Result<()>,
+    ) -> Result<()> {
+        // Any other message, or none, is followed by a reason on our own socket.
+        while let Ok((message, _)) = self.main.recv_message_with_fds() {
+            match message.to_string().as_str() {
+                "HookRequest" => {
+                    on_hooks()?;
+                    self.init
+                        .hook_done()
+                        .map_err(|e| RuntimeError::Init(format!("answer hook request: {e}")))?;
+                }
+                "InitReady" => break,
+                other => tracing::debug!("message from the container's process: {other}"),
+            }
+        }
+        loop {
+            let (bytes, fd) = recv_fd(self.sync.as_fd(), 64 << 10)
+                .map_err(|e| RuntimeError::syscall("listen to the container's process", e))?;
+            match (bytes.first(), fd) {
+                // End of file: it has become the program, or was killed.
+                (None, _) | (Some(&message::PARKED), _) => return Ok(()),
+                (Some(&message::LISTENER), Some(listener)) => {
+                    on_listener(listener)?;
+                    send_fd(self.sync.as_fd(), b"k", None)
+                        .map_err(|e| RuntimeError::syscall("answer the container's process", e))?;
+                }
+                (Some(_), _) => {
+                    let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
+                    return Err(RuntimeError::Init(text).into());
+                }
+            }
+        }
+    }
+
+    /// Kills and reaps the process. For undo; errors mean that it is gone.
+    pub fn kill(&self) {
+        let _ = pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        reap(&self.pidfd);
+    }
+}
+
+/// Waits for a child of ours that has been killed, so that no zombie stays.
+pub fn reap(pidfd: &OwnedFd) {
+    // ECHILD: not ours, or reaped already.
+    while waitid(
+        Id::PIDFd(pidfd.as_fd()),
+        WaitPidFlag::WEXITED | WaitPidFlag::__WALL,
+    ) == Err(nix::errno::Errno::EINTR)
+    {}
+}
+
+/// Writes `uid_map` and `gid_map` of a new user namespace.
+///
+/// Root writes them itself, all lines at once. Others use newuidmap and
+/// newgidmap for more than their own id, as user_namespaces(7) demands.
+///
+/// # Errors
+/// The kernel's or the helper's, naming the map.
+pub fn map_ids(pid: i32, uid: &[IdMapping], gid: &[IdMapping]) -> Result<()> {
+    let privileged = nix::unistd::geteuid().is_root();
+    write_map(pid, "uid_map", "newuidmap", uid, privileged)?;
+    if !privileged && !needs_helper(gid) {
+        let path = format!("/proc/{pid}/setgroups");
+        fs::write(&path, "deny").map_err(|e| Error::io("write", &path, e))?;
+    }
+    write_map(pid, "gid_map", "newgidmap", gid, privileged)
+}
+
+fn needs_helper(map: &[IdMapping]) -> bool {
+    map.len() > 1 || map.iter().any(|m| m.size != 1)
+}
+
+fn write_map(
+    pid: i32,
+    file: &str,
+    helper: &str,
+    map: &[IdMapping],
+    privileged: bool,
+) -> Result<()> {
+    if privileged || !needs_helper(map) {
+        let text: String = map
+            .iter()
+            .map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size))
+            .collect();
+        let path = format!("/proc/{pid}/{file}");
+        return fs::write(&path, text).map_err(|e| Error::io("write", &path, e));
+    }
+    let mut command = Command::new(helper);
+    command.arg(pid.to_string());
+    for m in map {
+        command.args([
+            m.container_id.to_string(),
+            m.host_id.to_string(),
+            m.size.to_string(),
+        ]);
+    }
+    let output = command.output().map_err(|e| {
+        RuntimeError::Refused(format!(
+            "{helper}: {e}; install the package uidmap, or map a single id"
+        ))
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .replace('\n', "; ");
+    Err(RuntimeError::Refused(format!(
+        "{helper} failed: {words}; check /etc/subuid and /etc/subgid"
+    ))
+    .into())
+}
+
+/// Sets limits and the OOM score of the waiting process.
+///
+/// # Errors
+/// The kernel's, naming the limit.
+pub fn limit(pid: i32, process: &ProcessSpec) -> Result<()> {
+    for rlimit in &process.rlimits {
+        let resource = rlimit.resource()?;
+        crate::sys::process::prlimit(pid, resource, rlimit.soft, rlimit.hard).map_err(|e| {
+            RuntimeError::syscall(
+                format!(
+                    "error setting rlimit {} ({}/{})",
+                    rlimit.kind, rlimit.soft, rlimit.hard
+                ),
+                e,
+            )
+        })?;
+    }
+    if let Some(score) = process.oom_score_adj {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        fs::write(&path, score.to_string()).map_err(|e| Error::io("write", &path, e))?;
+    }
+    Ok(())
+}

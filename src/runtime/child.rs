@@ -1,0 +1,257 @@
+//! The new process, from its clone to libcontainer.
+//!
+//! Runs on a copy of the parent's memory, single-threaded. It never returns: it
+//! becomes the user's program, or reports one line and ends. It may not write to
+//! stdout or stderr, which belong to the container already.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use libcontainer::container::{Container, ContainerStatus, State as LibraryState};
+use libcontainer::notify_socket::NotifyListener;
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::process::args::{ContainerArgs, ContainerType};
+use libcontainer::process::channel::{InitReceiver, MainSender};
+use libcontainer::process::init::container_init_process;
+use libcontainer::syscall::syscall::SyscallType;
+
+use super::fifo::Gate;
+use super::tail::{self, Ends, Plan, Tail};
+use crate::cgroup::Entry;
+use crate::sys;
+
+/// What the child does before libcontainer.
+pub struct ChildPlan {
+    /// The library's copy of the configuration.
+    pub spec: Spec,
+    /// Absolute root file system.
+    pub rootfs: PathBuf,
+    /// Whether this is `exec` in a container that exists.
+    pub is_exec: bool,
+    /// Our end of a socket pair for the terminal.
+    pub console: Option<OwnedFd>,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// The cgroup to be born in; on version 1 the child writes itself into it.
+    pub entry: Entry,
+    /// Whether the child has a new user namespace, or is to join one.
+    pub user_namespace: bool,
+    /// Namespaces to join: a descriptor and `CLONE_NEW*` flags.
+    pub join: Vec<(OwnedFd, i32)>,
+    /// A new time namespace, with the lines of `timens_offsets`.
+    pub time_namespace: Option<String>,
+    /// Name of the session keyring to join.
+    pub keyring: Option<CString>,
+    /// For hooks that the library runs.
+    pub container_id: String,
+    /// Likewise.
+    pub bundle: PathBuf,
+    /// What comes after the library.
+    pub tail: Plan,
+    /// Where init waits for `start`.
+    pub gate: Option<Gate>,
+}
+
+/// The library's channels and our socket, the child's ends.
+pub struct ChildEnds {
+    /// To the parent.
+    pub main: MainSender,
+    /// From the parent.
+    pub init: InitReceiver,
+    /// Ours.
+    pub sync: OwnedFd,
+    /// Already told to go on: the wait for `start` is ours, in the tail.
+    pub listener: NotifyListener,
+}
+
+/// The life of the child.
+pub fn run(plan: ChildPlan, ends: ChildEnds) -> ! {
+    let ChildEnds {
+        mut main,
+        mut init,
+        sync,
+        listener,
+    } = ends;
+    let ends = Rc::new(RefCell::new(Ends { sync, gate: None }));
+    let (args, tail_plan_gate) = match before_library(plan, &ends, listener) {
+        Ok(ready) => ready,
+        Err(text) => tail::fail(&ends, &text),
+    };
+    if let Ok(mut ends) = ends.try_borrow_mut() {
+        ends.gate = tail_plan_gate;
+    }
+    match container_init_process(&args, &mut main, &mut init) {
+        Ok(()) => tail::fail(&ends, "the container's process returned"),
+        Err(error) => {
+            let text = describe(&error, crate::log::take_library_error());
+            tail::fail(&ends, &text)
+        }
+    }
+}
+
+/// The library's error is terse; the object it failed on is in its last log
+/// event.
+fn describe(error: &dyn std::error::Error, logged: Option<String>) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    match logged {
+        Some(event) if !event.is_empty() && event != text => format!("{event}: {text}"),
+        _ => text,
+    }
+}
+
+fn before_library(
+    plan: ChildPlan,
+    ends: &Rc<RefCell<Ends>>,
+    listener: NotifyListener,
+) -> Result<(ContainerArgs, Option<Gate>), String> {
+    plan.entry
+        .join()
+        .map_err(|(index, errno)| plan.entry.failed(index, errno).to_string())?;
+    drop(plan.entry);
+    if plan.is_exec {
+        not_dumpable()?;
+    }
+    let pid = wait_for_release(ends)?;
+    join_namespaces(&plan.join)?;
+    if plan.user_namespace {
+        become_namespace_root()?;
+    }
+    // Becoming another user has made the process dumpable again.
+    not_dumpable()?;
+    if let Some(offsets) = &plan.time_namespace {
+        enter_time_namespace(offsets)?;
+    }
+    if let Some(name) = &plan.keyring {
+        join_keyring(name, plan.user_namespace)?;
+    }
+    let mut state = LibraryState::new(
+        &plan.container_id,
+        ContainerStatus::Created,
+        Some(pid),
+        plan.bundle.clone(),
+    );
+    state.annotations = None;
+    let container = Container {
+        state,
+        root: plan.bundle,
+    };
+    let container_type = if plan.is_exec {
+        ContainerType::TenantContainer { exec_notify_fd: -1 }
+    } else {
+        ContainerType::InitContainer
+    };
+    let preserve_fds = i32::try_from(plan.preserve_fds + plan.tail.listen_fds)
+        .map_err(|_| "too many preserved descriptors".to_owned())?;
+    let args = ContainerArgs {
+        container_type,
+        syscall: SyscallType::Linux,
+        spec: Rc::new(plan.spec),
+        rootfs: plan.rootfs,
+        console_socket: plan.console.map(IntoRawFd::into_raw_fd),
+        notify_listener: listener,
+        preserve_fds,
+        container: Some(container),
+        user_ns_config: None,
+        cgroup_config: libcgroups::common::CgroupConfig {
+            cgroup_path: PathBuf::new(),
+            systemd_cgroup: false,
+            container_name: plan.container_id,
+        },
+        detached: true,
+        executor: Box::new(Tail::new(Rc::new(plan.tail), Rc::clone(ends))),
+        no_pivot: plan.no_pivot,
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        as_sibling: false,
+        pid_file: None,
+    };
+    Ok((args, plan.gate))
+}
+
+/// Waits until the parent has set id maps and limits; it sends our pid.
+fn wait_for_release(ends: &Rc<RefCell<Ends>>) -> Result<i32, String> {
+    let ends = ends.try_borrow().map_err(|e| e.to_string())?;
+    let (bytes, _) = sys::process::recv_fd(ends.sync.as_fd(), 4).map_err(|e| e.to_string())?;
+    match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(pid) => Ok(i32::from_ne_bytes(pid)),
+        // The runtime is gone; so are we.
+        Err(_) => sys::process::exit_now(1),
+    }
+}
+
+fn join_namespaces(join: &[(OwnedFd, i32)]) -> Result<(), String> {
+    for (fd, flags) in join {
+        sys::process::setns(fd.as_fd(), *flags)
+            .map_err(|e| format!("join namespaces ({flags:#x}): {e}"))?;
+    }
+    Ok(())
+}
+
+/// Nobody in the container may look into this process (CVE-2016-9962).
+fn not_dumpable() -> Result<(), String> {
+    sys::process::prctl(libc::PR_SET_DUMPABLE, 0)
+        .map(drop)
+        .map_err(|e| format!("set dumpable: {e}"))
+}
+
+fn become_namespace_root() -> Result<(), String> {
+    sys::process::setresgid(0).map_err(|e| format!("setgid 0 in user namespace: {e}"))?;
+    sys::process::setresuid(0).map_err(|e| format!("setuid 0 in user namespace: {e}"))?;
+    match sys::process::setgroups(&[]) {
+        // Denied where an unprivileged user made the map (user_namespaces(7)).
+        Err(e) if e.raw_os_error() != Some(libc::EPERM) => {
+            Err(format!("setgroups in user namespace: {e}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn enter_time_namespace(offsets: &str) -> Result<(), String> {
+    const CLONE_NEWTIME: i32 = 0x80;
+    let fail = |what: &str, e: std::io::Error| format!("time namespace: {what}: {e}");
+    // The offsets file belongs to root unless the process can be dumped.
+    sys::process::prctl(libc::PR_SET_DUMPABLE, 1).map_err(|e| fail("set dumpable", e))?;
+    sys::process::unshare(CLONE_NEWTIME).map_err(|e| fail("unshare", e))?;
+    if !offsets.is_empty() {
+        std::fs::write("/proc/self/timens_offsets", offsets)
+            .map_err(|e| fail("write timens_offsets", e))?;
+    }
+    let own = File::open("/proc/self/ns/time_for_children")
+        .map_err(|e| fail("open time_for_children", e))?;
+    sys::process::setns(own.as_fd(), CLONE_NEWTIME).map_err(|e| fail("setns", e))?;
+    sys::process::prctl(libc::PR_SET_DUMPABLE, 0).map_err(|e| fail("set dumpable", e))?;
+    Ok(())
+}
+
+/// A session keyring of the container's own, searchable by those who may be the
+/// container: with a user namespace by other ids, else by the owner.
+fn join_keyring(name: &CString, user_namespace: bool) -> Result<(), String> {
+    const OTHER_SEARCH: u32 = 0x8;
+    const USER_SEARCH: u32 = 0x8_0000;
+    let extra = if user_namespace {
+        OTHER_SEARCH
+    } else {
+        USER_SEARCH
+    };
+    match sys::process::join_session_keyring(name, extra) {
+        Err(e) if e.raw_os_error() != Some(libc::ENOSYS) => {
+            Err(format!("unable to join session keyring: {e}"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! `delete`: removing what is left of a container.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::RuntimeError;
+use super::fault::{Step, point};
+use super::hooks;
+use super::state::{Locked, State, Status};
+use crate::edit::HookStage;
+use crate::error::Result;
+use crate::sys::process::{pidfd_open, pidfd_send_signal};
+
+/// How long a killed process may take to end; runc's ten seconds.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deletes a container: processes, cgroup, poststop hooks, state directory.
+///
+/// A directory whose `create` was killed has a record with status creating, and
+/// is removed completely too.
+///
+/// # Errors
+/// [`RuntimeError::NotStopped`] without `force`; a process or cgroup that will
+/// not go. What has been removed stays removed, and calling again goes on.
+pub fn delete(locked: Locked, force: bool) -> Result<()> {
+    let state = match locked.read() {
+        Ok(state) => state,
+        // Killed between mkdir and the first record: nothing else was made.
+        Err(crate::Error::Runtime(RuntimeError::NotExist)) => return locked.remove(),
+        Err(error) => return Err(error),
+    };
+    let status = state.status();
+    if !force && !matches!(status, Status::Stopped | Status::Created) {
+        return Err(RuntimeError::NotStopped {
+            id: state.id,
+            status: status.word(),
+        }
+        .into());
+    }
+    kill_init(&state, status)?;
+    if let Some(cgroup) = &state.cgroup {
+        // Also ends what outlived init where the pid namespace is shared.
+        cgroup.kill_all()?;
+    }
+    point(Step::DeleteKill)?;
+    if let Some(cgroup) = &state.cgroup {
+        cgroup.remove(PATIENCE)?;
+    }
+    point(Step::DeleteCgroup)?;
+    poststop(&locked, &state);
+    point(Step::DeleteHooks)?;
+    locked.remove()?;
+    point(Step::DeleteState)
+}
+
+fn kill_init(state: &State, status: Status) -> Result<()> {
+    let Some(init) = state.init.filter(|_| status != Status::Stopped) else {
+        return Ok(());
+    };
+    let Ok(pidfd) = pidfd_open(init.pid) else {
+        return Ok(());
+    };
+    if !init.is_alive() {
+        return Ok(());
+    }
+    // ESRCH: it ended by itself.
+    let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    if status == Status::Paused
+        && let Some(cgroup) = &state.cgroup
+    {
+        cgroup.thaw()?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(0) => {
+                return Err(RuntimeError::Refused("container init still running".into()).into());
+            }
+            Err(e) => return Err(RuntimeError::syscall("wait for container init", e).into()),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+/// A poststop hook that fails must not keep a container for ever (OCI
+/// `runtime.md`, "Lifecycle", step 13): it is logged.
+fn poststop(locked: &Locked, state: &State) {
+    let run = || -> Result<()> {
+        let document = super::start::effective(locked)?;
+        let list = hooks::of_stage(&document.hooks()?, HookStage::Poststop);
+        if list.is_empty() {
+            return Ok(());
+        }
+        // The bundle may be gone; hooks then run where we are.
+        let _ = std::env::set_current_dir(&state.bundle);
+        for hook in list {
+            if let Err(e) = hooks::run(
+                HookStage::Poststop,
+                &[hook],
+                &state.to_oci(Status::Stopped),
+                &[],
+            ) {
+                tracing::warn!("{e}");
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = run() {
+        tracing::warn!("poststop hooks: {error}");
+    }
+}

@@ -1,0 +1,276 @@
+//! `exec`: an additional process in a running container.
+//!
+//! It gets what init got and nothing more: the same namespaces (user, pid and
+//! time included), seccomp filter, capabilities and device filter.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::RuntimeError;
+use super::birth::{self, CloneRequest, Newborn};
+use super::child::ChildPlan;
+use super::console;
+use super::create::{seccomp_cache, verify_filter};
+use super::credentials::Capabilities;
+use super::fault::{Step, point};
+use super::lower;
+use super::process::ProcessSpec;
+use super::seccomp;
+use super::state::{Locked, State, Status, Store, write_atomically};
+use super::tail::Plan as TailPlan;
+use super::undo::Undo;
+use crate::cgroup::{Entry, SubCgroups};
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::sys::process::{pidfd_open, pidfd_send_signal, prctl};
+
+/// What to execute.
+pub struct ExecRequest<'a> {
+    /// The `process` object.
+    pub process: &'a Value,
+    /// Where it came from, for errors.
+    pub origin: &'a str,
+    /// Whether we return while it runs.
+    pub detach: bool,
+    /// `--console-socket`.
+    pub console_socket: Option<&'a Path>,
+    /// `--pid-file`.
+    pub pid_file: Option<&'a Path>,
+    /// `--pidfd-socket`.
+    pub pidfd_socket: Option<&'a Path>,
+    /// `--preserve-fds`.
+    pub preserve_fds: u32,
+    /// `LISTEN_FDS`, after those.
+    pub listen_fds: u32,
+    /// `--cgroup`.
+    pub cgroups: &'a SubCgroups,
+    /// `--ignore-paused`.
+    pub ignore_paused: bool,
+}
+
+/// A process that runs.
+pub struct Executed {
+    /// The process.
+    pub newborn: Newborn,
+    /// Its terminal, when nobody else took it.
+    pub console: Option<OwnedFd>,
+}
+
+/// The namespaces in the order in which they are joined; pid is joined by the
+/// parent.
+const NAMESPACES: &[(&str, i32)] = &[
+    ("user", libc::CLONE_NEWUSER),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("net", libc::CLONE_NEWNET),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", 0x80),
+    ("mnt", libc::CLONE_NEWNS),
+];
+
+/// Executes a process in a container.
+///
+/// # Errors
+/// A container that does not run, the kernel's, the process's own reason. The
+/// process is then gone and no pid file was written.
+pub fn exec(
+    store: &Store,
+    locked: &Locked,
+    state: &State,
+    document: &Document,
+    request: &ExecRequest<'_>,
+) -> Result<Executed> {
+    match state.status() {
+        Status::Stopped => return refuse("cannot exec in a stopped container"),
+        Status::Paused if !request.ignore_paused => {
+            return refuse("cannot exec in a paused container (use --ignore-paused to override)");
+        }
+        _ => {}
+    }
+    let process = ProcessSpec::parse(request.process, request.origin)?;
+    super::create::check_preserved(request.preserve_fds + request.listen_fds)?;
+    console::check(process.terminal, request.detach, request.console_socket)?;
+    let init = state.init.ok_or(RuntimeError::NotRunning)?;
+    let pidfd = pidfd_open(init.pid).map_err(|_| RuntimeError::NotRunning)?;
+    if !init.is_alive() {
+        return Err(RuntimeError::NotRunning.into());
+    }
+    verify_filter(state)?;
+    point(Step::ExecVerify)?;
+    let cgroup = state
+        .cgroup
+        .as_ref()
+        .ok_or_else(|| RuntimeError::Refused("the container has no cgroup on record".into()))?;
+    let mut places = cgroup.exec_places(nix::unistd::Pid::from_raw(init.pid), request.cgroups)?;
+    places.reverse();
+    if nix::unistd::geteuid().is_root() {
+        // The new process is in the container's pid namespace from its first
+        // moment: nobody there may look into it (CVE-2016-9962).
+        prctl(libc::PR_SET_DUMPABLE, 0).map_err(|e| RuntimeError::syscall("set dumpable", e))?;
+    }
+    let mut undo = Undo::new();
+    let (mut newborn, console_ours) = loop {
+        let entry = match places.pop() {
+            Some(place) => place.open()?,
+            None => Entry::None,
+        };
+        let (ours, theirs) = match process.terminal {
+            true => console::pair().map(|(a, b)| (Some(a), Some(b)))?,
+            false => (None, None),
+        };
+        let plan = child_plan(
+            store, state, document, request, &process, &pidfd, init.pid, entry, theirs,
+        )?;
+        let clone = CloneRequest {
+            flags: 0,
+            pid_namespace: differs(init.pid, "pid")?.then(|| pidfd.as_fd()),
+            state_dir: locked.path(),
+        };
+        match birth::spawn(&clone, plan) {
+            Ok(newborn) => break (newborn, ours),
+            // A cgroup that has children of its own takes no processes.
+            Err(Error::Runtime(RuntimeError::Syscall { source, .. }))
+                if source.raw_os_error() == Some(libc::EBUSY) && !places.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+    };
+    let child = newborn
+        .pidfd
+        .try_clone()
+        .map_err(|e| RuntimeError::syscall("dup pidfd", e))?;
+    undo.push("process", move || {
+        let _ = pidfd_send_signal(child.as_fd(), libc::SIGKILL);
+        birth::reap(&child);
+        Ok(())
+    });
+    point(Step::ExecProcess)?;
+    birth::limit(newborn.pid, &process)?;
+    newborn.release()?;
+    point(Step::ExecRelease)?;
+    let pid = newborn.pid;
+    let profile = &document.value()["linux"]["seccomp"];
+    newborn.wait_ready(
+        || Ok(()),
+        |fd| {
+            let text = |name: &str| profile[name].as_str().unwrap_or_default();
+            let agent = Path::new(text("listenerPath"));
+            seccomp::notify_agent(
+                agent,
+                text("listenerMetadata"),
+                &state.to_oci(Status::Running),
+                pid,
+                &fd,
+            )
+        },
+    )?;
+    let console = match console_ours {
+        Some(ours) => console::receive(&ours, process.console_size, request.console_socket)?,
+        None => None,
+    };
+    if let Some(socket) = request.pidfd_socket {
+        super::create::send_pidfd(socket, &newborn.pidfd)?;
+    }
+    if let Some(path) = request.pid_file {
+        write_atomically(path, pid.to_string().as_bytes(), 0o644)?;
+        let path = path.to_path_buf();
+        undo.push("pid file", move || {
+            fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))
+        });
+    }
+    point(Step::ExecPidFile)?;
+    undo.disarm();
+    drop(undo);
+    Ok(Executed { newborn, console })
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one caller; the parts have nothing in common"
+)]
+fn child_plan(
+    store: &Store,
+    state: &State,
+    document: &Document,
+    request: &ExecRequest<'_>,
+    process: &ProcessSpec,
+    pidfd: &OwnedFd,
+    init: i32,
+    entry: Entry,
+    console: Option<OwnedFd>,
+) -> Result<ChildPlan> {
+    let (capabilities, unknown) =
+        Capabilities::resolve(&process.capabilities.clone().unwrap_or_default());
+    if !unknown.is_empty() {
+        tracing::warn!(
+            "ignoring unknown or unavailable capabilities: [{}]",
+            unknown.join(" ")
+        );
+    }
+    let profile = &document.value()["linux"]["seccomp"];
+    let seccomp = if profile.is_null() {
+        None
+    } else {
+        Some(seccomp::parse_and_compile(profile, &seccomp_cache(store))?)
+    };
+    let mut flags = 0;
+    let mut user = false;
+    for (name, flag) in NAMESPACES {
+        if differs(init, name)? {
+            flags |= flag;
+            user |= *flag == libc::CLONE_NEWUSER;
+        }
+    }
+    let target = pidfd
+        .try_clone()
+        .map_err(|e| RuntimeError::syscall("dup pidfd", e))?;
+    Ok(ChildPlan {
+        spec: lower::for_exec(document.value(), request.process)?,
+        rootfs: state.rootfs.clone(),
+        is_exec: true,
+        console,
+        preserve_fds: request.preserve_fds,
+        no_pivot: false,
+        entry,
+        user_namespace: user,
+        join: if flags == 0 {
+            Vec::new()
+        } else {
+            vec![(target, flags)]
+        },
+        time_namespace: None,
+        keyring: None,
+        container_id: state.id.clone(),
+        bundle: state.bundle.clone(),
+        tail: TailPlan {
+            process: process.clone(),
+            capabilities,
+            seccomp,
+            make_cwd: false,
+            mounts: Vec::new(),
+            readonly_root: false,
+            start_hooks: Vec::new(),
+            state: Value::Null,
+            listen_fds: request.listen_fds,
+        },
+        gate: None,
+    })
+}
+
+/// Whether a process is in another namespace of this kind than we are.
+fn differs(pid: i32, name: &str) -> Result<bool> {
+    let theirs = format!("/proc/{pid}/ns/{name}");
+    let read = |path: &str| fs::read_link(path);
+    match (read(&theirs), read(&format!("/proc/self/ns/{name}"))) {
+        (Ok(theirs), Ok(ours)) => Ok(theirs != ours),
+        // A kernel without this kind of namespace.
+        (Err(e), _) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        (Err(e), _) | (_, Err(e)) => Err(Error::io("readlink", theirs, e)),
+    }
+}
+
+fn refuse<T>(text: &str) -> Result<T> {
+    Err(RuntimeError::WrongState(text.to_owned()).into())
+}

@@ -1,0 +1,242 @@
+//! Hooks that run in the runtime's namespaces, or in init right before the
+//! user's program (OCI `config.md`, "POSIX-platform Hooks").
+//!
+//! A hook gets the container's state on stdin, exactly the environment its entry
+//! lists, and the bundle as working directory. What it prints on stdout is
+//! dropped, so that it cannot reach a caller who parses ours; its stderr is kept
+//! for the error.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::RuntimeError;
+use crate::edit::{Hook, HookStage};
+use crate::error::Result;
+
+/// Runs the hooks of one stage, in order, stopping at the first failure.
+///
+/// `default_env` is what a hook without `env` gets: nothing for the runtime's
+/// stages, the container's own for startContainer, as runc.
+///
+/// # Errors
+/// [`RuntimeError::Hook`] with stage, index and exit status.
+pub fn run(
+    stage: HookStage,
+    hooks: &[Hook],
+    state: &serde_json::Value,
+    default_env: &[String],
+) -> Result<()> {
+    for (index, hook) in hooks.iter().enumerate() {
+        tracing::debug!(
+            "running {} hook #{index} {}",
+            stage.key(),
+            hook.path.display()
+        );
+        one(hook, state, default_env).map_err(|reason| RuntimeError::Hook {
+            stage: stage.key(),
+            index,
+            reason,
+        })?;
+    }
+    Ok(())
+}
+
+/// The hooks of one stage, of the list a document gives.
+#[must_use]
+pub fn of_stage(all: &[(HookStage, Hook)], stage: HookStage) -> Vec<Hook> {
+    all.iter()
+        .filter(|(s, _)| *s == stage)
+        .map(|(_, hook)| hook.clone())
+        .collect()
+}
+
+fn one(hook: &Hook, state: &serde_json::Value, default_env: &[String]) -> Result<(), String> {
+    let path = hook.path.display();
+    let mut command = Command::new(&hook.path);
+    match hook.args.split_first() {
+        Some((first, rest)) => command.arg0(first).args(rest),
+        None => command.arg0(&hook.path),
+    };
+    let env = if hook.env.is_empty() {
+        default_env
+    } else {
+        &hook.env
+    };
+    let env: BTreeMap<&str, &str> = env
+        .iter()
+        .filter_map(|entry| entry.split_once('='))
+        .collect();
+    let mut child = command
+        .env_clear()
+        .envs(env)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("{path}: {e}"))?;
+    let pidfd = i32::try_from(child.id())
+        .ok()
+        .and_then(|pid| crate::sys::process::pidfd_open(pid).ok())
+        .ok_or_else(|| format!("{path}: cannot watch the hook"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook that does not read its state closes the pipe; that is its right.
+        let _ = stdin.write_all(state.to_string().as_bytes());
+    }
+    let deadline = hook
+        .timeout
+        .map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds)));
+    let mut stderr = child.stderr.take();
+    let mut said = Vec::new();
+    loop {
+        let timeout = match deadline {
+            None => PollTimeout::NONE,
+            Some(end) => {
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    let limit = hook.timeout.unwrap_or(0);
+                    return Err(format!(
+                        "{path}: hook ran past specified timeout of {limit}.0s"
+                    ));
+                }
+                let millis = left.as_millis().saturating_add(1);
+                PollTimeout::try_from(u32::try_from(millis).unwrap_or(u32::MAX >> 1))
+                    .unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        if let Some(pipe) = &stderr {
+            fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, timeout) {
+            Err(nix::errno::Errno::EINTR) | Ok(0) => continue,
+            Err(e) => return Err(format!("{path}: {e}")),
+            Ok(_) => {}
+        }
+        let ended = fds[0].any().unwrap_or(false);
+        let readable = fds.get(1).is_some_and(|f| f.any().unwrap_or(false));
+        if readable && !drain(&mut stderr, &mut said) {
+            stderr = None;
+        }
+        if ended {
+            break;
+        }
+    }
+    let status = child.wait().map_err(|e| format!("{path}: {e}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    // The hook may have written right before it ended. A grandchild may hold the
+    // pipe for ever, so only what is there already is read.
+    if let Some(pipe) = &stderr {
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        if matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1)) {
+            drain(&mut stderr, &mut said);
+        }
+    }
+    Err(failure(status, &said))
+}
+
+/// Reads what is there; false at end of file.
+fn drain(pipe: &mut Option<std::process::ChildStderr>, said: &mut Vec<u8>) -> bool {
+    const KEPT: usize = 4096;
+    let mut buffer = [0; 4096];
+    let Some(pipe) = pipe else { return false };
+    match pipe.read(&mut buffer) {
+        Ok(0) | Err(_) => false,
+        Ok(n) => {
+            let room = KEPT.saturating_sub(said.len());
+            said.extend_from_slice(&buffer[..n.min(room)]);
+            true
+        }
+    }
+}
+
+fn failure(status: ExitStatus, stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let text: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let status = status.to_string().replace("exit status: ", "exit status ");
+    format!("{status}, stdout: , stderr: {}", text.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shell(script: &str, timeout: Option<u32>) -> Hook {
+        Hook {
+            path: "/bin/sh".into(),
+            args: vec!["sh".into(), "-c".into(), script.into()],
+            env: vec!["A=1".into()],
+            timeout,
+        }
+    }
+
+    #[test]
+    fn a_hook_sees_the_state_and_only_its_own_environment() {
+        let tmp = tempfile::tempdir().unwrap();
+        let out = tmp.path().join("out");
+        let hook = shell(
+            &format!("cat > {0}; env | sort >> {0}", out.display()),
+            None,
+        );
+        run(HookStage::Prestart, &[hook], &json!({"id": "x"}), &[]).unwrap();
+        let text = std::fs::read_to_string(out).unwrap();
+        assert!(text.starts_with(r#"{"id":"x"}"#), "{text}");
+        assert!(text.contains("A=1") && !text.contains("CARGO"), "{text}");
+    }
+
+    #[test]
+    fn failures_name_stage_index_status_and_words() {
+        let hooks = [shell("true", None), shell("echo why >&2; exit 3", None)];
+        let error = run(HookStage::Poststart, &hooks, &json!({}), &[])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "error running poststart hook #1: exit status 3, stdout: , stderr: why"
+        );
+    }
+
+    #[test]
+    fn a_hook_that_outlives_its_timeout_is_killed() {
+        let error = run(
+            HookStage::Prestart,
+            &[shell("sleep 60", Some(1))],
+            &json!({}),
+            &[],
+        );
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("ran past specified timeout")
+        );
+    }
+
+    #[test]
+    fn a_grandchild_that_keeps_stderr_does_not_hold_us() {
+        let started = Instant::now();
+        run(
+            HookStage::Prestart,
+            &[shell("sleep 30 & exit 0", None)],
+            &json!({}),
+            &[],
+        )
+        .unwrap();
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+}

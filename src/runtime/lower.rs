@@ -1,0 +1,273 @@
+//! From the effective document to what libcontainer is given.
+//!
+//! The library's copy holds only what it does well. What it cannot do, does
+//! wrongly or is ours for speed (seccomp, capabilities, user, cwd, limits,
+//! devices rules, cgroups, most hooks) is taken out and done in
+//! [`birth`](super::birth) or [`tail`](super::tail); what nobody can do is an
+//! error that names the field. The saved document is never changed by this.
+//!
+//! Pure: values in, values out.
+
+use std::path::{Path, PathBuf};
+
+use libcontainer::oci_spec::runtime::Spec;
+use serde_json::{Map, Value, json};
+
+use super::RuntimeError;
+use super::lower_mounts::{CgroupView, lower_mounts};
+use super::tail::MountFixup;
+use crate::document::Namespace;
+use crate::edit::NamespaceKind;
+use crate::error::Result;
+
+/// What to do with each kind of namespace.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces {
+    entries: Vec<Namespace>,
+}
+
+impl Namespaces {
+    /// Takes the document's list.
+    ///
+    /// # Errors
+    /// A kind listed twice.
+    pub fn new(entries: Vec<Namespace>) -> Result<Self> {
+        for (index, entry) in entries.iter().enumerate() {
+            if entries[..index].iter().any(|e| e.kind == entry.kind) {
+                return Err(RuntimeError::config(
+                    "linux.namespaces",
+                    format!("malformed spec file: duplicated ns {:?}", entry.kind.key()),
+                )
+                .into());
+            }
+        }
+        Ok(Self { entries })
+    }
+
+    fn entry(&self, kind: NamespaceKind) -> Option<&Namespace> {
+        self.entries.iter().find(|e| e.kind == kind)
+    }
+
+    /// Whether the container gets a new namespace of this kind.
+    #[must_use]
+    pub fn is_new(&self, kind: NamespaceKind) -> bool {
+        self.entry(kind).is_some_and(|e| e.path.is_none())
+    }
+
+    /// The namespace to join, where a path is given.
+    #[must_use]
+    pub fn path(&self, kind: NamespaceKind) -> Option<&Path> {
+        self.entry(kind).and_then(|e| e.path.as_deref())
+    }
+
+    /// Whether the container is in another namespace than the runtime.
+    #[must_use]
+    pub fn is_private(&self, kind: NamespaceKind) -> bool {
+        self.entry(kind).is_some()
+    }
+}
+
+/// What `create` needs besides the document.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Absolute bundle directory; relative bind sources start here.
+    pub bundle: &'a Path,
+    /// Absolute root file system.
+    pub rootfs: &'a Path,
+    /// Where the container's cgroup is visible on the host.
+    pub cgroups: &'a CgroupView,
+    /// The namespaces.
+    pub namespaces: &'a Namespaces,
+}
+
+/// The library's copy, and what is left for us.
+#[derive(Debug)]
+pub struct Lowered {
+    /// What libcontainer gets.
+    pub spec: Spec,
+    /// Mounts to mend after pivot.
+    pub fixups: Vec<MountFixup>,
+    /// Whether the root becomes read-only in the tail.
+    pub readonly_root: bool,
+}
+
+/// Fields of `linux` that are done elsewhere, or not at all by the library.
+const NOT_FOR_THE_LIBRARY: &[&str] = &[
+    "resources",
+    "cgroupsPath",
+    "seccomp",
+    "uidMappings",
+    "gidMappings",
+    "intelRdt",
+    "timeOffsets",
+    "netDevices",
+];
+
+/// Lowers the document for a container's init.
+///
+/// # Errors
+/// A field that cannot be honoured, by name.
+pub fn for_init(document: &Value, context: &Context<'_>) -> Result<Lowered> {
+    let mut copy = document.clone();
+    let root = object(&mut copy, "")?;
+    root.insert("process".into(), bare_process(document));
+    let mounts = lower_mounts(document, context)?;
+    root.insert("mounts".into(), Value::Array(mounts.mounts));
+    let readonly_root = document["root"]["readonly"].as_bool().unwrap_or(false);
+    root.insert(
+        "root".into(),
+        json!({"path": context.rootfs, "readonly": false}),
+    );
+    root.insert("hooks".into(), container_hooks(document));
+    for field in ["annotations", "solaris", "windows", "vm", "zos"] {
+        root.shift_remove(field);
+    }
+    let linux = object(root.entry("linux").or_insert_with(|| json!({})), "linux")?;
+    for field in NOT_FOR_THE_LIBRARY {
+        linux.shift_remove(*field);
+    }
+    linux.insert("namespaces".into(), library_namespaces(context.namespaces));
+    if let Some(propagation) = linux.get("rootfsPropagation").and_then(Value::as_str) {
+        let word = match propagation {
+            "" => None,
+            "rshared" => Some("shared"),
+            "rslave" => Some("slave"),
+            "rprivate" => Some("private"),
+            "runbindable" => Some("unbindable"),
+            other => Some(other),
+        };
+        match word.map(str::to_owned) {
+            None => linux.shift_remove("rootfsPropagation"),
+            Some(word) => linux.insert("rootfsPropagation".into(), word.into()),
+        };
+    }
+    lower_devices(linux, &mounts.bound_devices);
+    drop_empty(linux, "mountLabel");
+    let spec = to_spec(&copy)?;
+    Ok(Lowered {
+        spec,
+        fixups: mounts.fixups,
+        readonly_root,
+    })
+}
+
+/// Lowers the document for an additional process: no root, no mounts; the
+/// namespaces have been joined by the time the library runs.
+///
+/// # Errors
+/// As [`for_init`].
+pub fn for_exec(document: &Value, process: &Value) -> Result<Spec> {
+    let mut copy = json!({
+        "ociVersion": document["ociVersion"],
+        "root": document["root"],
+        "process": process,
+        "linux": {"namespaces": []},
+    });
+    let bare = bare_process(&copy);
+    copy["process"] = bare;
+    if !document["linux"]["personality"].is_null() {
+        copy["linux"]["personality"] = document["linux"]["personality"].clone();
+    }
+    to_spec(&copy)
+}
+
+/// `process` reduced to what the library does for us. HOME and PATH are always
+/// there: it would look HOME up with the C library after pivot.
+fn bare_process(document: &Value) -> Value {
+    let given = &document["process"];
+    let mut process = json!({
+        "terminal": given["terminal"].as_bool().unwrap_or(false),
+        "user": {"uid": 0, "gid": 0},
+        "args": ["kusabi"],
+        "env": ["HOME=/", "PATH=/"],
+        "cwd": "/",
+    });
+    if given["noNewPrivileges"].as_bool() == Some(true) {
+        process["noNewPrivileges"] = true.into();
+    }
+    for field in ["apparmorProfile", "ioPriority", "scheduler"] {
+        let value = &given[field];
+        if !value.is_null() && value.as_str() != Some("") {
+            process[field] = value.clone();
+        }
+    }
+    process
+}
+
+/// Only createContainer is left to the library: it runs in the container's
+/// namespaces before pivot, where only its process is.
+fn container_hooks(document: &Value) -> Value {
+    match &document["hooks"]["createContainer"] {
+        Value::Array(list) if !list.is_empty() => json!({"createContainer": list}),
+        _ => json!({}),
+    }
+}
+
+fn library_namespaces(namespaces: &Namespaces) -> Value {
+    let mut list = Vec::new();
+    for entry in &namespaces.entries {
+        let mut item = Map::new();
+        item.insert("type".into(), entry.kind.key().into());
+        match entry.kind {
+            // Already entered when the library runs.
+            NamespaceKind::Pid | NamespaceKind::Time => continue,
+            // It decides by its presence whether devices are bound; it is not
+            // entered again.
+            NamespaceKind::User => {}
+            // Made by our clone. The path makes the library pivot, which it does
+            // not without an entry, and not unshare once more.
+            NamespaceKind::Mount if entry.path.is_none() => {
+                item.insert("path".into(), "/proc/self/ns/mnt".into());
+            }
+            _ => {
+                if let Some(path) = &entry.path {
+                    item.insert("path".into(), path.to_string_lossy().into());
+                }
+            }
+        }
+        list.push(Value::Object(item));
+    }
+    Value::Array(list)
+}
+
+/// Keeps the last of several devices of a path (the library would fail with
+/// EEXIST) and leaves out those that are bound as mounts.
+fn lower_devices(linux: &mut Map<String, Value>, bound: &[PathBuf]) {
+    let Some(Value::Array(devices)) = linux.get_mut("devices") else {
+        return;
+    };
+    let mut kept: Vec<Value> = Vec::new();
+    for device in devices.drain(..) {
+        let path = device["path"].as_str().unwrap_or_default().to_owned();
+        if bound.iter().any(|b| b == Path::new(&path)) {
+            continue;
+        }
+        kept.retain(|k| k["path"].as_str() != Some(&path));
+        kept.push(device);
+    }
+    *devices = kept;
+}
+
+fn drop_empty(map: &mut Map<String, Value>, field: &str) {
+    if map.get(field).and_then(Value::as_str) == Some("") {
+        map.shift_remove(field);
+    }
+}
+
+fn object<'a>(value: &'a mut Value, field: &str) -> Result<&'a mut Map<String, Value>> {
+    value
+        .as_object_mut()
+        .ok_or_else(|| RuntimeError::config(field, "expected object").into())
+}
+
+fn to_spec(value: &Value) -> Result<Spec> {
+    // Through text: oci-spec reads some numbers with visitors that do not know
+    // arbitrary-precision numbers as values.
+    let text = value.to_string();
+    serde_json::from_str(&text).map_err(|e| {
+        RuntimeError::Refused(format!(
+            "config.json: not understood by the OCI library: {e}"
+        ))
+        .into()
+    })
+}

@@ -1,0 +1,296 @@
+//! Lowering of `mounts` (OCI `config.md`, "Mounts"; see [`lower`](super::lower)).
+//!
+//! libcontainer resolves a source and mounts it; it ignores propagation options,
+//! cannot mount without a source, and is slow with cgroup file systems. Here each
+//! mount becomes one that it can do, and a [`MountFixup`] for the rest.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::RuntimeError;
+use super::lower::Context;
+use super::tail::MountFixup;
+use crate::edit::NamespaceKind;
+use crate::error::Result;
+
+/// Where the container's cgroup can be seen on the host.
+#[derive(Debug, Clone)]
+pub enum CgroupView {
+    /// cgroup v2: the mount point and the container's directory below it.
+    V2 {
+        /// As in `/sys/fs/cgroup`.
+        mountpoint: PathBuf,
+        /// The container's own directory.
+        own: PathBuf,
+    },
+    /// cgroup v1: for each hierarchy the name of its mount point and the
+    /// container's own directory.
+    V1(Vec<(String, PathBuf)>),
+    /// No cgroup was made (rootless without delegation).
+    None,
+}
+
+/// The result of lowering.
+#[derive(Debug, Default)]
+pub struct LoweredMounts {
+    /// For the library.
+    pub mounts: Vec<Value>,
+    /// For the tail.
+    pub fixups: Vec<MountFixup>,
+    /// Device paths that are mounts now.
+    pub bound_devices: Vec<PathBuf>,
+}
+
+/// Options the library parses but does not apply, and nobody does yet.
+const UNSUPPORTED: &[&str] = &[
+    "idmap",
+    "ridmap",
+    "tmpcopyup",
+    "sync",
+    "dirsync",
+    "remount",
+    "mand",
+];
+
+/// Lowers every mount, in order.
+///
+/// # Errors
+/// An option that cannot be honoured, naming mount and option.
+pub fn lower_mounts(document: &Value, context: &Context<'_>) -> Result<LoweredMounts> {
+    let mut lowered = LoweredMounts::default();
+    for (index, mount) in document["mounts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        let field = format!("mounts[{index}]");
+        let parsed = Parsed::new(mount, &field, context.bundle)?;
+        if parsed.kind == "cgroup" || parsed.kind == "cgroup2" {
+            cgroup_mount(&parsed, context, &mut lowered);
+        } else {
+            plain_mount(mount, &parsed, &mut lowered);
+        }
+    }
+    if context.namespaces.is_private(NamespaceKind::User) {
+        bind_devices(document, &mut lowered);
+    }
+    Ok(lowered)
+}
+
+/// A mount entry, read.
+struct Parsed {
+    destination: PathBuf,
+    kind: String,
+    source: Option<PathBuf>,
+    options: Vec<String>,
+    propagation: Vec<(u64, bool)>,
+    readonly: bool,
+    bind: bool,
+}
+
+impl Parsed {
+    fn new(mount: &Value, field: &str, bundle: &Path) -> Result<Self> {
+        let text = |name: &str| mount[name].as_str().unwrap_or_default().to_owned();
+        let mut parsed = Self {
+            destination: PathBuf::from(text("destination")),
+            kind: text("type"),
+            source: Some(PathBuf::from(text("source"))).filter(|s| !s.as_os_str().is_empty()),
+            options: Vec::new(),
+            propagation: Vec::new(),
+            readonly: false,
+            bind: false,
+        };
+        for id_field in ["uidMappings", "gidMappings"] {
+            if mount[id_field].as_array().is_some_and(|m| !m.is_empty()) {
+                return Err(unsupported(
+                    &format!("{field}.{id_field}"),
+                    "idmapped mounts",
+                ));
+            }
+        }
+        for option in mount["options"].as_array().into_iter().flatten() {
+            let option = option.as_str().unwrap_or_default();
+            if UNSUPPORTED.contains(&option) {
+                return Err(unsupported(&format!("{field}.options"), option));
+            }
+            if let Some(change) = propagation(option) {
+                parsed.propagation.push(change);
+                continue;
+            }
+            match option {
+                "bind" | "rbind" => parsed.bind = true,
+                "ro" => parsed.readonly = true,
+                "rw" => parsed.readonly = false,
+                _ => {}
+            }
+            parsed.options.push(option.to_owned());
+        }
+        // runc knows a bind mount by its options alone, callers by its type too.
+        if parsed.kind == "bind" && !parsed.bind {
+            parsed.bind = true;
+            parsed.options.push("bind".into());
+        }
+        if parsed.bind
+            && let Some(source) = &parsed.source
+            && source.is_relative()
+        {
+            parsed.source = Some(bundle.join(source));
+        }
+        Ok(parsed)
+    }
+
+    fn add_fixups(&self, destination: &Path, fixups: &mut Vec<MountFixup>) {
+        for (propagation, recursive) in &self.propagation {
+            fixups.push(MountFixup {
+                destination: destination.to_path_buf(),
+                set: 0,
+                clear: 0,
+                propagation: *propagation,
+                recursive: *recursive,
+            });
+        }
+    }
+}
+
+fn unsupported(field: &str, what: &str) -> crate::Error {
+    RuntimeError::config(
+        field,
+        format!("{what} is not supported by this version of kusabi"),
+    )
+    .into()
+}
+
+fn propagation(option: &str) -> Option<(u64, bool)> {
+    Some(match option {
+        "private" => (libc::MS_PRIVATE, false),
+        "rprivate" => (libc::MS_PRIVATE, true),
+        "shared" => (libc::MS_SHARED, false),
+        "rshared" => (libc::MS_SHARED, true),
+        "slave" => (libc::MS_SLAVE, false),
+        "rslave" => (libc::MS_SLAVE, true),
+        "unbindable" => (libc::MS_UNBINDABLE, false),
+        "runbindable" => (libc::MS_UNBINDABLE, true),
+        _ => return None,
+    })
+}
+
+fn plain_mount(original: &Value, parsed: &Parsed, lowered: &mut LoweredMounts) {
+    let mut mount = json!({
+        "destination": parsed.destination,
+        "options": parsed.options,
+    });
+    let kind = if parsed.bind {
+        "bind"
+    } else {
+        parsed.kind.as_str()
+    };
+    mount["type"] = kind.into();
+    // The library wants a source for everything; the kernel shows the type where
+    // none is given.
+    mount["source"] = match &parsed.source {
+        Some(source) => source.to_string_lossy().into(),
+        None => original["source"]
+            .as_str()
+            .filter(|s| !s.is_empty())
+            .unwrap_or(kind)
+            .into(),
+    };
+    lowered.mounts.push(mount);
+    parsed.add_fixups(&parsed.destination, &mut lowered.fixups);
+    // The library leaves /dev writable to make the devices in it.
+    if parsed.readonly && parsed.destination == Path::new("/dev") {
+        lowered.fixups.push(read_only(&parsed.destination));
+    }
+}
+
+fn read_only(destination: &Path) -> MountFixup {
+    MountFixup {
+        destination: destination.to_path_buf(),
+        set: libc::MOUNT_ATTR_RDONLY,
+        clear: 0,
+        propagation: 0,
+        recursive: false,
+    }
+}
+
+/// A bind of the directory costs microseconds; a cgroup file system of its own
+/// costs the library 17-31 ms and shows the same.
+fn cgroup_mount(parsed: &Parsed, context: &Context<'_>, lowered: &mut LoweredMounts) {
+    let private = context.namespaces.is_private(NamespaceKind::Cgroup);
+    let mut options: Vec<String> = parsed
+        .options
+        .iter()
+        .filter(|o| *o != "bind" && *o != "rbind")
+        .cloned()
+        .collect();
+    options.push("bind".into());
+    match context.cgroups {
+        CgroupView::V2 { mountpoint, own } => {
+            let source = if private { own } else { mountpoint };
+            lowered.mounts.push(json!({
+                "destination": parsed.destination, "type": "bind",
+                "source": source, "options": options,
+            }));
+        }
+        CgroupView::V1(hierarchies) => {
+            let tmpfs: Vec<&str> = parsed
+                .options
+                .iter()
+                .map(String::as_str)
+                .filter(|o| !matches!(*o, "ro" | "rbind" | "bind"))
+                .chain(["mode=755"])
+                .collect();
+            lowered.mounts.push(json!({
+                "destination": parsed.destination, "type": "tmpfs",
+                "source": "tmpfs", "options": tmpfs,
+            }));
+            for (name, own) in hierarchies {
+                lowered.mounts.push(json!({
+                    "destination": parsed.destination.join(name), "type": "bind",
+                    "source": own, "options": options,
+                }));
+            }
+            if parsed.readonly {
+                lowered.fixups.push(read_only(&parsed.destination));
+            }
+        }
+        CgroupView::None => {
+            lowered.mounts.push(json!({
+                "destination": parsed.destination, "type": "bind",
+                "source": "/sys/fs/cgroup", "options": ["rbind", "ro", "nosuid", "noexec", "nodev"],
+            }));
+        }
+    }
+    parsed.add_fixups(&parsed.destination, &mut lowered.fixups);
+}
+
+/// In a user namespace no node can be made. The library binds the host's node of
+/// the *container's* path; where a CDI file says that the node is elsewhere on
+/// the host, the bind is ours.
+fn bind_devices(document: &Value, lowered: &mut LoweredMounts) {
+    for device in document["linux"]["devices"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let (Some(path), Some(host)) = (
+            device["path"].as_str(),
+            device[HOST_PATH].as_str().filter(|h| !h.is_empty()),
+        ) else {
+            continue;
+        };
+        if host == path {
+            continue;
+        }
+        lowered.mounts.push(json!({
+            "destination": path, "type": "bind", "source": host, "options": ["bind"],
+        }));
+        lowered.bound_devices.push(PathBuf::from(path));
+    }
+}
+
+/// Where a device node is on the host, when it is not at its container path.
+/// Not an OCI field: other runtimes ignore it.
+pub const HOST_PATH: &str = "hostPath";

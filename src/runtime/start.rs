@@ -1,0 +1,84 @@
+//! `start`: a created container becomes its program.
+
+use std::os::fd::AsFd;
+
+use super::RuntimeError;
+use super::fault::{Step, point};
+use super::fifo;
+use super::hooks;
+use super::state::{CONFIG_FILE, Locked, State, Status};
+use crate::document::Document;
+use crate::edit::HookStage;
+use crate::error::{Error, Result};
+use crate::sys::process::{pidfd_open, pidfd_send_signal};
+
+/// Starts a created container.
+///
+/// The device filter is verified once more: a container whose filter has gone
+/// since `create` does not start.
+///
+/// # Errors
+/// Wrong state, in runc's words; a filter that is not in force; init's own
+/// reason; a failing poststart hook, after which the container has been killed.
+pub fn start(locked: &Locked) -> Result<State> {
+    let mut state = locked.read()?;
+    match state.status() {
+        Status::Created => {}
+        Status::Stopped => {
+            return wrong("cannot start a container that has stopped");
+        }
+        Status::Running => return wrong("cannot start an already running container"),
+        other => {
+            return wrong(&format!(
+                "cannot start a container in the {} state",
+                other.word()
+            ));
+        }
+    }
+    let init = state.init.ok_or(RuntimeError::NotRunning)?;
+    let pidfd = pidfd_open(init.pid).map_err(|_| RuntimeError::NotRunning)?;
+    // Between reading the pid and opening it, it may have been recycled.
+    if !init.is_alive() {
+        return Err(RuntimeError::NotRunning.into());
+    }
+    super::create::verify_filter(&state)?;
+    point(Step::StartVerify)?;
+    fifo::open_gate(locked.path(), &pidfd)?;
+    point(Step::StartRelease)?;
+    state.recorded = Status::Running;
+    locked.write(&state)?;
+    fifo::remove(locked.path());
+    point(Step::StartRecord)?;
+    let result = poststart(locked, &state).and_then(|()| point(Step::StartHooks));
+    if let Err(error) = result {
+        // As runc: a container whose poststart hook fails does not live on.
+        let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        return Err(error);
+    }
+    Ok(state)
+}
+
+fn poststart(locked: &Locked, state: &State) -> Result<()> {
+    let document = effective(locked)?;
+    let list = hooks::of_stage(&document.hooks()?, HookStage::Poststart);
+    hooks::run(
+        HookStage::Poststart,
+        &list,
+        &state.to_oci(Status::Running),
+        &[],
+    )
+}
+
+/// The configuration a container was created with.
+///
+/// # Errors
+/// I/O errors; a file that is no longer a document.
+pub fn effective(locked: &Locked) -> Result<Document> {
+    let path = locked.path().join(CONFIG_FILE);
+    let bytes = std::fs::read(&path).map_err(|e| Error::io("open", &path, e))?;
+    Ok(Document::parse(&bytes)?)
+}
+
+fn wrong<T>(text: &str) -> Result<T> {
+    Err(RuntimeError::WrongState(text.to_owned()).into())
+}

@@ -1,0 +1,437 @@
+//! The last stretch of a container's process: everything between libcontainer's
+//! part and the user's program.
+//!
+//! libcontainer calls an [`Executor`] once the process is inside the container.
+//! Ours takes over for good: seccomp, working directory, user, capabilities,
+//! looking up the program, waiting for `start`, startContainer hooks, `execve`.
+//! It is given nothing of the host but the descriptors it must use, all of them
+//! close-on-exec.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
+
+use super::credentials::{self, Capabilities, KindText};
+use super::fifo::Gate;
+use super::process::ProcessSpec;
+use super::seccomp::CompiledFilter;
+use crate::edit::{Hook, HookStage};
+use crate::sys;
+
+/// Tags of the messages a child sends over its sync socket.
+pub mod message {
+    /// The process has failed; the rest is one line of text.
+    pub const FAILED: u8 = b'E';
+    /// The seccomp listener comes with this message.
+    pub const LISTENER: u8 = b'N';
+    /// Everything is set up; the process waits for `start`.
+    pub const PARKED: u8 = b'P';
+}
+
+/// A change to a mount that libcontainer cannot make, done after pivot.
+#[derive(Debug, Clone)]
+pub struct MountFixup {
+    /// Destination inside the container.
+    pub destination: std::path::PathBuf,
+    /// `MOUNT_ATTR_*` to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
+    /// Propagation, as `MS_*`, or 0.
+    pub propagation: u64,
+    /// Whether mounts below are changed too.
+    pub recursive: bool,
+}
+
+/// What the tail needs to know.
+pub struct Plan {
+    /// The user's process.
+    pub process: ProcessSpec,
+    /// Its capability sets.
+    pub capabilities: Capabilities,
+    /// Its seccomp filter.
+    pub seccomp: Option<CompiledFilter>,
+    /// Whether `process.cwd` is made when absent (init) or must exist (exec).
+    pub make_cwd: bool,
+    /// Mounts to mend, in order.
+    pub mounts: Vec<MountFixup>,
+    /// Whether the root file system becomes read-only.
+    pub readonly_root: bool,
+    /// startContainer hooks and the state they get.
+    pub start_hooks: Vec<Hook>,
+    /// The state, with status created; its pid is 1 inside a pid namespace.
+    pub state: serde_json::Value,
+    /// `LISTEN_FDS` handed on to the program.
+    pub listen_fds: u32,
+}
+
+/// The descriptors of a child, all close-on-exec.
+pub struct Ends {
+    /// Our end of the sync socket.
+    pub sync: OwnedFd,
+    /// The gate to wait at; `exec` has none.
+    pub gate: Option<Gate>,
+}
+
+/// libcontainer's hook into [`run`].
+#[derive(Clone)]
+pub struct Tail {
+    plan: Rc<Plan>,
+    ends: Rc<RefCell<Ends>>,
+}
+
+impl Tail {
+    /// Joins a plan and the child's descriptors.
+    #[must_use]
+    pub fn new(plan: Rc<Plan>, ends: Rc<RefCell<Ends>>) -> Self {
+        Self { plan, ends }
+    }
+}
+
+impl Executor for Tail {
+    fn exec(&self, _spec: &Spec) -> Result<(), ExecutorError> {
+        let failure = match self.ends.try_borrow_mut() {
+            Ok(mut ends) => run(&self.plan, &mut ends),
+            Err(error) => error.to_string(),
+        };
+        // Whoever waits has been told inside `run` if the gate was passed.
+        fail(&self.ends, &failure)
+    }
+
+    /// Checked in [`run`], with the user's own rights.
+    fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
+        Ok(())
+    }
+
+    /// The program's environment is built in [`run`], in order and from the
+    /// container's own passwd file; ours is not the place to keep it.
+    fn setup_envs(&self, _envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+}
+
+/// Reports a failure to the parent and ends the child.
+pub fn fail(ends: &RefCell<Ends>, text: &str) -> ! {
+    if let Ok(ends) = ends.try_borrow() {
+        let mut bytes = vec![message::FAILED];
+        bytes.extend_from_slice(text.replace('\n', " ").as_bytes());
+        // The parent may be gone; then nobody wants to know.
+        let _ = sys::process::send_fd(ends.sync.as_fd(), &bytes, None);
+    }
+    sys::process::exit_now(1)
+}
+
+/// Runs to `execve`. Returns only the reason why that failed.
+fn run(plan: &Plan, ends: &mut Ends) -> String {
+    match until_exec(plan, ends) {
+        Ok(never) => match never {},
+        Err(Failure::Setup(text)) => text,
+        Err(Failure::Gate(text)) => {
+            if let Some(gate) = &mut ends.gate {
+                gate.report(&text);
+            }
+            text
+        }
+    }
+}
+
+enum Failure {
+    /// Before the gate: `create` hears of it.
+    Setup(String),
+    /// After it: `start` does.
+    Gate(String),
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self::Setup(text)
+    }
+}
+
+enum Never {}
+
+fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
+    let process = &plan.process;
+    for fixup in &plan.mounts {
+        mend(fixup)?;
+    }
+    if plan.make_cwd && !Path::new(&process.cwd).exists() {
+        make_directories(&process.cwd)?;
+    }
+    if plan.readonly_root {
+        mend(&MountFixup {
+            destination: "/".into(),
+            set: libc::MOUNT_ATTR_RDONLY,
+            clear: 0,
+            propagation: 0,
+            recursive: false,
+        })?;
+    }
+    let env = environment(process, plan.listen_fds)?;
+    let early = !process.no_new_privileges;
+    let notifies = plan.seccomp.as_ref().is_some_and(|s| s.listener.is_some());
+    // Without no_new_privs the kernel wants CAP_SYS_ADMIN, which is about to go.
+    if early {
+        load_seccomp(plan, ends)?;
+    }
+    if let Some(mask) = process.user.umask {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
+    }
+    credentials::become_user(&process.user, &plan.capabilities, &process.cwd)?;
+    let program = find_program(&process.args[0], &env)?;
+    // With it, as late as possible, so that the profile need allow less. But a
+    // listener's descriptor has to reach the parent, who only waits until now.
+    if !early && notifies {
+        load_seccomp(plan, ends)?;
+    }
+    if ends.gate.is_some() {
+        send(ends, message::PARKED)?;
+    }
+    if let Some(gate) = &mut ends.gate {
+        gate.wait()
+            .map_err(|e| Failure::Setup(format!("wait for start: {e}")))?;
+    }
+    let late = |text: String| {
+        if ends.gate.is_some() {
+            Failure::Gate(text)
+        } else {
+            Failure::Setup(text)
+        }
+    };
+    super::hooks::run(
+        HookStage::StartContainer,
+        &plan.start_hooks,
+        &plan.state,
+        &env,
+    )
+    .map_err(|e| late(e.to_string()))?;
+    let argv = c_strings(&process.args).map_err(&late)?;
+    let envp = c_strings(&env).map_err(&late)?;
+    let path = CString::new(program.clone()).map_err(|e| late(e.to_string()))?;
+    sys::process::reset_signals().map_err(|e| late(format!("reset signals: {e}")))?;
+    if !early && !notifies {
+        load_seccomp(plan, ends)?;
+    }
+    let error = sys::process::execve(&path, &argv, &envp);
+    Err(late(format!("exec {program}: {}", error.kind_text())))
+}
+
+fn send(ends: &Ends, tag: u8) -> Result<(), String> {
+    sys::process::send_fd(ends.sync.as_fd(), &[tag], None)
+        .map_err(|e| format!("runtime is gone: {e}"))
+}
+
+fn mend(fixup: &MountFixup) -> Result<(), String> {
+    let path = fixup.destination.display();
+    let target = nix::fcntl::open(
+        &fixup.destination,
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )
+    .map_err(std::io::Error::from)
+    .and_then(sys::adopt_fd)
+    .map_err(|e| format!("open {path}: {}", e.kind_text()))?;
+    let attributes = sys::fsmount::Attributes {
+        set: fixup.set,
+        clear: fixup.clear,
+        propagation: fixup.propagation,
+        userns_fd: 0,
+    };
+    sys::fsmount::set_attributes(target.as_fd(), fixup.recursive, &attributes)
+        .map_err(|e| format!("change mount {path}: {}", e.kind_text()))
+}
+
+fn make_directories(path: &str) -> Result<(), String> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(|e| format!("mkdir {path}: {}", e.kind_text()))
+}
+
+fn load_seccomp(plan: &Plan, ends: &Ends) -> Result<(), String> {
+    let Some(filter) = &plan.seccomp else {
+        return Ok(());
+    };
+    let listener = sys::process::seccomp_filter(&filter.program, filter.flags)
+        .map_err(|e| format!("unable to init seccomp: {}", e.kind_text()))?;
+    if let Some(listener) = listener {
+        sys::process::send_fd(
+            ends.sync.as_fd(),
+            &[message::LISTENER],
+            Some(listener.as_fd()),
+        )
+        .map_err(|e| format!("send seccomp listener: {e}"))?;
+        drop(listener);
+        let answer = sys::process::recv_fd(ends.sync.as_fd(), 1);
+        if !matches!(&answer, Ok((bytes, _)) if bytes.len() == 1) {
+            return Err("the seccomp agent did not take the listener".into());
+        }
+    }
+    Ok(())
+}
+
+/// The program's environment, as runc builds it: the last of several entries of
+/// a name counts, order is kept, HOME comes from the container's passwd.
+fn environment(process: &ProcessSpec, listen_fds: u32) -> Result<Vec<String>, String> {
+    let mut seen = HashSet::new();
+    let mut env = Vec::with_capacity(process.env.len() + 3);
+    let mut home = false;
+    for entry in process.env.iter().rev() {
+        let (name, value) = match entry.split_once('=') {
+            None => return Err("invalid environment variable: missing '='".into()),
+            Some(("", _)) => {
+                return Err("invalid environment variable: name cannot be empty".into());
+            }
+            Some(pair) => pair,
+        };
+        if !seen.insert(name) {
+            continue;
+        }
+        if entry.contains('\0') {
+            return Err(format!(
+                "invalid environment variable {name:?}: contains nul byte (\\x00)"
+            ));
+        }
+        if name == "HOME" {
+            if value.is_empty() {
+                continue;
+            }
+            home = true;
+        }
+        env.push(entry.clone());
+    }
+    env.reverse();
+    if !home {
+        env.push(format!("HOME={}", home_of(process.user.uid)));
+    }
+    if listen_fds > 0 {
+        env.push(format!("LISTEN_FDS={listen_fds}"));
+        env.push("LISTEN_PID=1".into());
+    }
+    Ok(env)
+}
+
+/// The home directory the container's own passwd gives a user. Read as a file:
+/// the C library's look-up would load whatever NSS modules the image brings.
+fn home_of(uid: u32) -> String {
+    const LIMIT: u64 = 1 << 20;
+    let mut text = String::new();
+    let read = std::fs::File::open("/etc/passwd").and_then(|file| {
+        use std::io::Read;
+        file.take(LIMIT).read_to_string(&mut text)
+    });
+    if read.is_err() {
+        return "/".into();
+    }
+    text.lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.len() >= 6 && fields[2].parse() == Ok(uid))
+        .map_or_else(|| "/".into(), |fields| fields[5].to_owned())
+}
+
+/// Finds the program as Go's `exec.LookPath` does, whose words callers map to
+/// exit codes 126 and 127.
+fn find_program(name: &str, env: &[String]) -> Result<String, String> {
+    let failed = |reason: String| format!("exec: {name:?}: {reason}");
+    if name.contains('/') {
+        return executable(name).map(|()| name.to_owned()).map_err(failed);
+    }
+    let path = env
+        .iter()
+        .find_map(|e| e.strip_prefix("PATH="))
+        .unwrap_or("");
+    for dir in path.split(':') {
+        let dir = if dir.is_empty() { "." } else { dir };
+        let candidate = format!("{}/{name}", dir.trim_end_matches('/'));
+        if executable(&candidate).is_ok() {
+            if candidate.starts_with('/') {
+                return Ok(candidate);
+            }
+            return Err(failed(
+                "cannot run executable found relative to current directory".into(),
+            ));
+        }
+    }
+    Err(failed("executable file not found in $PATH".into()))
+}
+
+fn executable(path: &str) -> Result<(), String> {
+    use nix::unistd::{AccessFlags, eaccess};
+    let meta = std::fs::metadata(path).map_err(|e| format!("stat {path}: {}", e.kind_text()))?;
+    if meta.is_dir() {
+        return Err("is a directory".into());
+    }
+    eaccess(path, AccessFlags::X_OK).map_err(|e| std::io::Error::from(e).kind_text())
+}
+
+fn c_strings(strings: &[String]) -> Result<Vec<CString>, String> {
+    strings
+        .iter()
+        .map(|s| CString::new(s.as_str()).map_err(|_| format!("{s:?} contains a nul byte")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(entries: &[&str]) -> Result<Vec<String>, String> {
+        let process = ProcessSpec {
+            env: entries.iter().map(|s| (*s).to_owned()).collect(),
+            ..ProcessSpec::default()
+        };
+        environment(&process, 0)
+    }
+
+    #[test]
+    fn the_last_entry_of_a_name_counts_and_order_is_kept() {
+        assert_eq!(
+            env(&["A=1", "B=2", "A=3", "HOME=/h"]).unwrap(),
+            ["B=2", "A=3", "HOME=/h"]
+        );
+    }
+
+    #[test]
+    fn an_empty_home_is_filled_in() {
+        let got = env(&["HOME=", "A=1"]).unwrap();
+        assert_eq!(got[0], "A=1");
+        assert!(got[1].starts_with("HOME=/"));
+    }
+
+    #[test]
+    fn bad_entries_are_refused_in_runc_s_words() {
+        assert!(env(&["A"]).unwrap_err().contains("missing '='"));
+        assert!(env(&["=x"]).unwrap_err().contains("name cannot be empty"));
+        assert!(env(&["A=\0"]).unwrap_err().contains("nul byte"));
+    }
+
+    #[test]
+    fn programs_are_found_in_go_s_words() {
+        let path = ["PATH=/nowhere:/bin:/usr/bin".to_owned()];
+        assert!(find_program("sh", &path).unwrap().ends_with("/sh"));
+        let words = |name: &str| find_program(name, &path).unwrap_err();
+        assert_eq!(
+            words("no-such"),
+            "exec: \"no-such\": executable file not found in $PATH"
+        );
+        assert_eq!(
+            words("/no/such"),
+            "exec: \"/no/such\": stat /no/such: no such file or directory"
+        );
+        assert_eq!(words("/etc"), "exec: \"/etc\": is a directory");
+        assert_eq!(
+            words("/etc/passwd"),
+            "exec: \"/etc/passwd\": permission denied"
+        );
+    }
+}

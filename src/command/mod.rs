@@ -2,9 +2,16 @@
 
 mod completions;
 mod context;
+mod create;
+mod exec;
+mod explain;
 mod features;
+mod lifecycle;
 mod man;
 mod output;
+mod prepare;
+mod ps;
+mod run;
 mod spec;
 mod version;
 
@@ -19,7 +26,19 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Whatever kept the command from being done; nothing has been printed of it.
 pub fn run(invocation: &Invocation) -> Result<u8> {
+    let context = || Context::new(&invocation.globals);
     match &invocation.command {
+        Command::Create(arguments) => create::run(&context()?, arguments)?,
+        Command::Run(arguments) => return run::run(&context()?, arguments),
+        Command::Start(arguments) => lifecycle::start(&context()?, arguments)?,
+        Command::State(arguments) => lifecycle::state(&context()?, arguments)?,
+        Command::Kill(arguments) => lifecycle::kill(&context()?, arguments)?,
+        Command::Delete(arguments) => lifecycle::delete(&context()?, arguments)?,
+        Command::List(arguments) => lifecycle::list(&context()?, arguments)?,
+        Command::Exec(arguments) => return exec::run(&context()?, arguments),
+        Command::Ps(arguments) => ps::run(&context()?, arguments)?,
+        Command::Explain(arguments) => explain::explain(arguments)?,
+        Command::Edit(arguments) => explain::edit(arguments)?,
         Command::Help(text) => output::print(text)?,
         Command::Version => version::run()?,
         Command::Spec(arguments) => spec::run(arguments)?,

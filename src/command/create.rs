@@ -1,0 +1,78 @@
+//! `create`, and the part of `run` that is the same.
+
+use std::path::PathBuf;
+
+use super::context::Context;
+use super::prepare::{Mode, prepare};
+use crate::cli::{Bundle, Create, Devices};
+use crate::error::{Error, Result};
+use crate::runtime::create::{CreateRequest, Created, create};
+use crate::runtime::seal;
+use crate::runtime::state::Store;
+
+/// Creates a container that waits for `start`.
+///
+/// # Errors
+/// Whatever kept it from being created; nothing of it is left then.
+pub fn run(context: &Context<'_>, arguments: &Create) -> Result<()> {
+    seal::ensure(&context.root.path)?;
+    create_from(
+        context,
+        &arguments.bundle,
+        &arguments.devices,
+        arguments.id.as_str(),
+        false,
+    )
+    .map(drop)
+}
+
+/// Prepares and creates; `foreground` when the caller will supervise.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn create_from(
+    context: &Context<'_>,
+    bundle: &Bundle,
+    devices: &Devices,
+    id: &str,
+    foreground: bool,
+) -> Result<Created> {
+    if context.globals.systemd_cgroup {
+        return Err(Error::Usage(
+            "--systemd-cgroup: the systemd cgroup driver is not available in this version; use the cgroupfs driver".into(),
+        ));
+    }
+    let prepared = prepare(bundle.bundle.as_deref(), devices, Mode::Create)?;
+    for note in &prepared.plan.notes {
+        tracing::warn!("{}", note.text);
+    }
+    let plan = prepared.explanation().json();
+    // What is relative to the caller's directory is so no more once in the bundle.
+    let absolute = |path: &Option<PathBuf>| -> Result<Option<PathBuf>> {
+        path.as_deref()
+            .map(|p| std::path::absolute(p).map_err(|e| Error::io("resolve", p, e)))
+            .transpose()
+    };
+    let (console, pid_file, pidfd) = (
+        absolute(&bundle.console_socket)?,
+        absolute(&bundle.pid_file)?,
+        absolute(&bundle.pidfd_socket)?,
+    );
+    create(
+        &Store::new(context.root.path.clone()),
+        &CreateRequest {
+            id,
+            bundle: &prepared.bundle,
+            document: &prepared.applied.document,
+            plan: plan.as_bytes(),
+            console_socket: console.as_deref(),
+            foreground,
+            pid_file: pid_file.as_deref(),
+            pidfd_socket: pidfd.as_deref(),
+            no_pivot: bundle.no_pivot,
+            no_new_keyring: bundle.no_new_keyring,
+            preserve_fds: bundle.preserve_fds,
+            listen_fds: context.listen_fds,
+        },
+    )
+}

@@ -71,16 +71,19 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// Whether the caller lacks the right to set device filters, as a rootless
-    /// caller does, in whose container no device node can be made either.
+    /// Whether the caller lacks the right to set device filters at all, as a
+    /// rootless caller does, in whose container no device node can be made
+    /// either. A caller who should have that right must treat it as any error;
+    /// a parent cgroup's refusal is never this.
     #[must_use]
     pub fn is_unprivileged(&self) -> bool {
-        let (Self::File { source, .. } | Self::Write { source, .. } | Self::Bpf { source, .. }) =
-            self
-        else {
-            return false;
-        };
-        source.kind() == io::ErrorKind::PermissionDenied
+        match self {
+            Self::File { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Bpf { action, source } => {
+                matches!(*action, "load" | "query") && source.raw_os_error() == Some(libc::EPERM)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -38,7 +38,7 @@ use crate::edit::DeviceRule;
 pub enum Target<'a> {
     /// The directory in the hierarchy of the v1 devices controller.
     V1(&'a Path),
-    /// The directory in the v2 hierarchy; `O_PATH` does not do.
+    /// The directory in the v2 hierarchy; `O_PATH` is enough.
     V2(BorrowedFd<'a>),
 }
 

@@ -10,7 +10,7 @@
 //! moment that stays allowed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -32,8 +32,11 @@ const LIST: &str = "devices.list";
 /// [`DeviceError::Changed`] when the list afterwards is not what was written.
 pub fn install(cgroup: &Path, policy: &Policy) -> Result<(), DeviceError> {
     let current = read(cgroup)?;
+    let mut allow = Control::open(cgroup, "devices.allow")?;
+    let mut deny = Control::open(cgroup, "devices.deny")?;
     for rule in transition(&current, policy) {
-        write(cgroup, &rule)?;
+        let file = if rule.allow { &mut allow } else { &mut deny };
+        file.write(&rule)?;
     }
     match verify(cgroup, policy)? {
         Standing::Exact | Standing::ModeOnly => Ok(()),
@@ -162,24 +165,35 @@ fn beyond<'a>(more: &'a Policy, less: &'a Policy) -> impl Iterator<Item = (Selec
         .map(|(selector, access)| (selector, access.difference(less.exception(&selector))))
 }
 
-fn write(cgroup: &Path, rule: &DeviceRule) -> Result<(), DeviceError> {
-    let file = if rule.allow {
-        "devices.allow"
-    } else {
-        "devices.deny"
-    };
-    let path: PathBuf = cgroup.join(file);
-    let rule = text(rule);
-    OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .map_err(|source| DeviceError::File {
-            action: "open",
-            path: path.clone(),
-            source,
-        })?
-        .write_all(rule.as_bytes())
-        .map_err(|source| DeviceError::Write { rule, path, source })
+/// One of the files that take a rule with each write.
+struct Control {
+    path: PathBuf,
+    file: File,
+}
+
+impl Control {
+    fn open(cgroup: &Path, name: &str) -> Result<Self, DeviceError> {
+        let path = cgroup.join(name);
+        match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(source) => Err(DeviceError::File {
+                action: "open",
+                path,
+                source,
+            }),
+        }
+    }
+
+    fn write(&mut self, rule: &DeviceRule) -> Result<(), DeviceError> {
+        let rule = text(rule);
+        self.file
+            .write_all(rule.as_bytes())
+            .map_err(|source| DeviceError::Write {
+                rule,
+                path: self.path.clone(),
+                source,
+            })
+    }
 }
 
 #[cfg(test)]

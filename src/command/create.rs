@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::context::Context;
-use super::prepare::{Mode, prepare};
+use super::prepare::prepare;
+use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices};
 use crate::error::{Error, Result};
 use crate::runtime::create::{CreateRequest, Created, create};

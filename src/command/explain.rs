@@ -1,7 +1,8 @@
 //! `explain` and `edit`: what would become of a bundle, and doing just that.
 
 use super::output;
-use super::prepare::{Mode, prepare};
+use super::prepare::prepare;
+use crate::cdi::Mode;
 use crate::cli::{Edit, Explain, ExplainFormat};
 use crate::error::Result;
 use crate::runtime::state::write_atomically;

@@ -4,20 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cdi::{Context, Mode, Registry, Wanted, search_path};
 use crate::cli::Devices;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
-use crate::request::{self, Flags};
-
-/// What an absent host node means.
-#[derive(Debug, Clone, Copy)]
-pub enum Mode {
-    /// An error.
-    Create,
-    /// A warning.
-    Explain,
-}
+use crate::host::{cdi_dirs, nodes};
+use crate::request::{self, Flags, Request, What};
 
 /// A bundle's configuration, before and after.
 #[derive(Debug)]
@@ -47,7 +40,7 @@ impl Prepared {
 ///
 /// # Errors
 /// A bundle without a readable `config.json`; requests that cannot be met.
-pub fn prepare(bundle: Option<&Path>, devices: &Devices, _mode: Mode) -> Result<Prepared> {
+pub fn prepare(bundle: Option<&Path>, devices: &Devices, mode: Mode) -> Result<Prepared> {
     let bundle = bundle_dir(bundle)?;
     let path = bundle.join("config.json");
     let bytes = fs::read(&path).map_err(|e| match e.kind() {
@@ -67,7 +60,7 @@ pub fn prepare(bundle: Option<&Path>, devices: &Devices, _mode: Mode) -> Result<
         // The usual case costs no look at any directory.
         Plan::default()
     } else {
-        return Err(Error::Usage("devices by name are not available yet".into()));
+        resolve(&requests, &original, &devices.cdi_dirs, mode)?
     };
     let applied = edit::apply_traced(&original, &plan)?;
     Ok(Prepared {
@@ -76,6 +69,52 @@ pub fn prepare(bundle: Option<&Path>, devices: &Devices, _mode: Mode) -> Result<
         applied,
         plan,
     })
+}
+
+/// Finds the devices that are asked for and what the host has of them.
+fn resolve(
+    requests: &[Request],
+    document: &Document,
+    explicit: &[PathBuf],
+    mode: Mode,
+) -> Result<Plan> {
+    let mut wanted = Wanted::new();
+    for request in requests {
+        let What::Cdi(name) = &request.what;
+        wanted
+            .entry(name.clone())
+            .or_default()
+            .insert(request.source.clone());
+    }
+    let user = user_dir();
+    let spec_dirs = std::env::var("CDI_SPEC_DIRS").ok();
+    let dirs = search_path(explicit, user.as_deref(), spec_dirs.as_deref(), &[]);
+    let files = cdi_dirs::read(&dirs, &cdi_dirs::Options::default());
+    let registry = Registry::load(dirs, files);
+    let resolution = registry.resolve(&wanted)?;
+    let facts = nodes::probe(Path::new("/"), resolution.needs())?;
+    let process = document.process_user()?;
+    let context = Context {
+        uid: process.uid,
+        gid: process.gid,
+        idmap_mounts: false,
+        mode,
+    };
+    Ok(resolution.plan(&facts, &context)?)
+}
+
+/// `$XDG_CONFIG_HOME/cdi`, for callers who are not root.
+fn user_dir() -> Option<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let config = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
+    config.map(|dir| dir.join("cdi"))
 }
 
 fn bundle_dir(given: Option<&Path>) -> Result<PathBuf> {

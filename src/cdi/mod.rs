@@ -21,7 +21,7 @@ use std::path::PathBuf;
 pub use decode::MAX_FILE_SIZE;
 pub use name::QualifiedName;
 pub use registry::{FoundDevice, LoadedSpec, Registry, SpecFile};
-pub use resolve::{Context, Mode, Resolution, Unresolvable, Wanted};
+pub use resolve::{Context, Mode, Resolution, Selected, Unresolvable, Wanted};
 pub use schema::Spec;
 pub use search::{DEFAULT_DIRS, search_path};
 pub use validate::{Finding, MAX_MAJOR, MAX_MINOR};
@@ -60,6 +60,12 @@ pub enum CdiError {
     /// Wanted devices are unknown or in conflict.
     #[error("{0}")]
     Unresolvable(Box<Unresolvable>),
+    /// Specifications that were to be checked are not all valid.
+    #[error("{problems} problems in CDI specifications")]
+    Invalid {
+        /// How many were reported.
+        problems: usize,
+    },
     /// The host is not as a specification needs it.
     #[error("{rule}: {path}: {reason}")]
     Host {

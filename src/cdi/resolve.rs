@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::lower::{self, Merged};
-use super::registry::{Lookup, Registry};
+use super::registry::{FoundDevice, Lookup, Registry};
 use super::schema::ContainerEdits;
 use super::validate::stage;
 use super::{CdiError, QualifiedName};
@@ -91,6 +91,17 @@ fn join<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     items.join(", ")
 }
 
+/// One wanted device.
+#[derive(Debug, Clone)]
+pub struct Selected<'r> {
+    /// Its name.
+    pub name: QualifiedName,
+    /// Where it is defined.
+    pub found: FoundDevice<'r>,
+    /// Who wants it.
+    pub sources: BTreeSet<Source>,
+}
+
 /// Wanted devices whose specifications are known; their host files are not yet.
 #[derive(Debug)]
 pub struct Resolution<'r> {
@@ -106,52 +117,65 @@ pub(super) struct Part<'r> {
 }
 
 impl Registry {
-    /// Finds every wanted device: by name, and a specification's own edits once,
-    /// right before its first device's.
+    /// Finds every wanted device, sorted by name.
     ///
     /// `vendor/class=all` is a device like any other where a specification
     /// defines it; where none of its kind does, it stands for all of them.
     ///
     /// # Errors
     /// [`CdiError::Unresolvable`] if any name is unknown or in conflict.
-    pub fn resolve(&self, wanted: &Wanted) -> Result<Resolution<'_>, CdiError> {
-        let mut notes = Vec::new();
-        let wanted = self.expand_all(wanted, &mut notes);
+    pub fn find(&self, wanted: &Wanted) -> Result<Vec<Selected<'_>>, CdiError> {
         let mut found = Vec::new();
         let mut unknown = Vec::new();
         let mut conflicts = Vec::new();
-        for (name, sources) in &wanted {
-            match self.look_up(name) {
-                Lookup::Found(device) => found.push((name, device, sources)),
+        for (name, sources) in self.expand_all(wanted, &mut Vec::new()) {
+            match self.look_up(&name) {
+                Lookup::Found(found_device) => found.push(Selected {
+                    name,
+                    found: found_device,
+                    sources,
+                }),
                 Lookup::Conflict(files) => {
                     let files = files.into_iter().map(Into::into).collect();
-                    conflicts.push((name.clone(), files));
+                    conflicts.push((name, files));
                 }
-                Lookup::Unknown => unknown.push(name.clone()),
+                Lookup::Unknown => unknown.push(name),
             }
         }
-        if !(unknown.is_empty() && conflicts.is_empty()) {
-            return Err(CdiError::Unresolvable(Box::new(Unresolvable {
-                unknown,
-                conflicts,
-                dirs: self.dirs().to_vec(),
-                found: self.devices().map(|(name, _)| name.clone()).collect(),
-                broken: self.broken().iter().map(ToString::to_string).collect(),
-            })));
+        if unknown.is_empty() && conflicts.is_empty() {
+            return Ok(found);
         }
+        Err(CdiError::Unresolvable(Box::new(Unresolvable {
+            unknown,
+            conflicts,
+            dirs: self.dirs().to_vec(),
+            found: self.devices().map(|(name, _)| name.clone()).collect(),
+            broken: self.broken().iter().map(ToString::to_string).collect(),
+        })))
+    }
 
+    /// Finds every wanted device and puts their edits in order: a
+    /// specification's own once, right before its first device's.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn resolve(&self, wanted: &Wanted) -> Result<Resolution<'_>, CdiError> {
+        let found = self.find(wanted)?;
+        let mut notes = Vec::new();
+        self.expand_all(wanted, &mut notes);
         let mut parts = Vec::new();
         let mut seen = BTreeSet::new();
-        for (name, device, sources) in &found {
-            let file = &device.spec.path;
-            if seen.insert((device.spec.priority, file)) {
+        for selected in &found {
+            let FoundDevice { spec, device } = selected.found;
+            let file = &spec.path;
+            if seen.insert((spec.priority, file)) {
                 let everyone: BTreeSet<Source> = found
                     .iter()
-                    .filter(|(_, other, _)| std::ptr::eq(other.spec, device.spec))
-                    .flat_map(|(_, _, sources)| sources.iter().cloned())
+                    .filter(|other| std::ptr::eq(other.found.spec, spec))
+                    .flat_map(|other| other.sources.iter().cloned())
                     .collect();
                 parts.push(Part {
-                    edits: &device.spec.spec.container_edits,
+                    edits: &spec.spec.container_edits,
                     origin: Origin {
                         rule: Rule::CdiSpec { file: file.clone() },
                         sources: everyone.into_iter().collect(),
@@ -159,13 +183,13 @@ impl Registry {
                 });
             }
             parts.push(Part {
-                edits: &device.device.container_edits,
+                edits: &device.container_edits,
                 origin: Origin {
                     rule: Rule::CdiDevice {
-                        name: (*name).clone(),
+                        name: selected.name.clone(),
                         file: file.clone(),
                     },
-                    sources: sources.iter().cloned().collect(),
+                    sources: selected.sources.iter().cloned().collect(),
                 },
             });
         }

@@ -1,5 +1,7 @@
 //! One module a command: orchestration, and the only output to stdout.
 
+mod cdi;
+mod cdi_text;
 mod completions;
 mod context;
 mod create;
@@ -43,6 +45,7 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         Command::Version => version::run()?,
         Command::Spec(arguments) => spec::run(arguments)?,
         Command::Features => features::run()?,
+        Command::Cdi(arguments) => cdi::run(arguments)?,
         Command::Completions(arguments) => completions::run(arguments)?,
         Command::Man => man::run()?,
         _ => return Err(Error::Usage("not available in this build".to_owned())),

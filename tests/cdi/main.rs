@@ -15,6 +15,7 @@
 mod append;
 mod apply;
 mod cache;
+mod commands;
 mod dirs;
 mod host;
 mod names;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Below `src`; a directory or a file, with or without `.rs`.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
+    "cli",
     "document",
     "request",
     "cdi",

@@ -1,6 +1,6 @@
 //! `events`.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use super::container_id::{self, ContainerId};
 use super::values;

@@ -4,7 +4,7 @@
 //! Pure. Nothing here names a flag, except in the errors of `update`, which
 //! runc words by hand.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// Why a value is refused, and in which of runc's shapes that is said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

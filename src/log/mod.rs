@@ -15,21 +15,22 @@
 //! the working directory; it is appended to, never truncated. Processes cloned
 //! without exec share it. Nothing here starts a thread.
 
+mod line;
+
 use std::fmt::{self, Display, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
 
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
+
+use line::Line;
 
 use crate::cli::{Globals, LogFormat};
 use crate::error::{Error, Result};
@@ -55,40 +56,12 @@ struct Sink {
     waiting: Mutex<Option<Vec<Line>>>,
 }
 
-/// One line before it has a shape.
-struct Line {
-    time: SystemTime,
-    level: &'static str,
-    message: String,
-    /// The module that speaks; shown with `--debug` only, as logrus shows `func`.
-    function: Option<&'static str>,
-    fields: Map<String, Value>,
-}
-
 /// Opens the log that `globals` ask for and directs events to it.
 ///
 /// # Errors
 /// When the file cannot be opened for appending.
 pub fn init(globals: &Globals) -> Result<()> {
-    let file = match &globals.log {
-        None => None,
-        Some(path) => Some(
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o644)
-                .open(path)
-                .map_err(|source| Error::io("open", path, source))?,
-        ),
-    };
-    let waits = file.is_some() && globals.log_format == LogFormat::Json && !globals.debug;
-    let sink = Sink {
-        file,
-        format: globals.log_format,
-        debug: globals.debug,
-        owner: std::process::id(),
-        waiting: Mutex::new(waits.then(Vec::new)),
-    };
+    let sink = Sink::open(globals)?;
     if SINK.set(sink).is_ok() {
         let level = if globals.debug {
             LevelFilter::DEBUG
@@ -105,24 +78,15 @@ pub fn init(globals: &Globals) -> Result<()> {
 /// stderr, which is what an engine shows when it cannot read the log.
 pub fn failure(error: &dyn Display) {
     let message = error.to_string();
-    let mut line = Line::new("error", message.clone());
-    let Some(sink) = SINK.get() else {
-        to_stderr(&line.text());
-        return;
-    };
-    let warnings: Vec<Value> = lock(&sink.waiting)
-        .take()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|warning| Value::String(warning.message))
-        .collect();
-    if !warnings.is_empty() {
-        line.fields
-            .insert("warnings".to_owned(), Value::Array(warnings));
-    }
-    sink.write(&line);
-    if sink.file.as_ref().is_some_and(|file| !is_stderr(file)) {
-        to_stderr(&format!("{message}\n"));
+    match SINK.get() {
+        Some(sink) => {
+            sink.fail(&message);
+            if sink.file.as_ref().is_some_and(|file| !is_stderr(file)) {
+                to_stderr(&format!("{message}\n"));
+            }
+        }
+        // The log itself could not be opened.
+        None => to_stderr(&Line::new("error", message).text()),
     }
 }
 
@@ -130,10 +94,7 @@ pub fn failure(error: &dyn Display) {
 /// for its error any more: warnings that waited are written, later ones at once.
 pub fn commit() {
     if let Some(sink) = SINK.get() {
-        let waiting = lock(&sink.waiting).take();
-        for line in waiting.unwrap_or_default() {
-            sink.write(&line);
-        }
+        sink.commit();
     }
 }
 
@@ -163,6 +124,49 @@ fn is_stderr(file: &File) -> bool {
 }
 
 impl Sink {
+    fn open(globals: &Globals) -> Result<Self> {
+        let file = match &globals.log {
+            None => None,
+            Some(path) => Some(
+                OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .mode(0o644)
+                    .open(path)
+                    .map_err(|source| Error::io("open", path, source))?,
+            ),
+        };
+        let waits = file.is_some() && globals.log_format == LogFormat::Json && !globals.debug;
+        Ok(Self {
+            file,
+            format: globals.log_format,
+            debug: globals.debug,
+            owner: std::process::id(),
+            waiting: Mutex::new(waits.then(Vec::new)),
+        })
+    }
+
+    fn fail(&self, message: &str) {
+        let mut line = Line::new("error", message.to_owned());
+        let warnings: Vec<Value> = lock(&self.waiting)
+            .take()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|warning| Value::String(warning.message))
+            .collect();
+        if !warnings.is_empty() {
+            line.fields
+                .insert("warnings".to_owned(), Value::Array(warnings));
+        }
+        self.write(&line);
+    }
+
+    fn commit(&self) {
+        for line in lock(&self.waiting).take().unwrap_or_default() {
+            self.write(&line);
+        }
+    }
+
     fn write(&self, line: &Line) {
         let text = match self.format {
             LogFormat::Text => line.text(),
@@ -191,109 +195,6 @@ impl Sink {
         }
         self.write(&line);
     }
-}
-
-impl Line {
-    fn new(level: &'static str, message: String) -> Self {
-        Self {
-            time: SystemTime::now(),
-            level,
-            message,
-            function: None,
-            fields: Map::new(),
-        }
-    }
-
-    /// RFC 3339 to the second, in UTC.
-    fn timestamp(&self) -> String {
-        let time = OffsetDateTime::from(self.time);
-        time.replace_nanosecond(0)
-            .unwrap_or(time)
-            .format(&Rfc3339)
-            .unwrap_or_default()
-    }
-
-    /// All keys but those of `text`'s fixed beginning, sorted as logrus does.
-    fn sorted_fields(&self) -> Vec<(String, Value)> {
-        let mut fields: Vec<(String, Value)> = self
-            .fields
-            .iter()
-            .map(|(key, value)| {
-                let clashes = matches!(key.as_str(), "level" | "msg" | "time" | "func");
-                let key = if clashes {
-                    format!("fields.{key}")
-                } else {
-                    key.clone()
-                };
-                (key, value.clone())
-            })
-            .collect();
-        fields.sort_by(|a, b| a.0.cmp(&b.0));
-        fields
-    }
-
-    fn json(&self) -> String {
-        let mut fields = self.sorted_fields();
-        fields.push(("level".to_owned(), self.level.into()));
-        fields.push(("msg".to_owned(), self.message.as_str().into()));
-        fields.push(("time".to_owned(), self.timestamp().into()));
-        if let Some(function) = self.function {
-            fields.push(("func".to_owned(), function.into()));
-        }
-        fields.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut text = Value::Object(fields.into_iter().collect()).to_string();
-        text.push('\n');
-        text
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("time={} level={}", quoted(&self.timestamp()), self.level);
-        let mut pair = |key: &str, value: &str| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, " {key}={}", quoted(value));
-        };
-        if !self.message.is_empty() {
-            pair("msg", &self.message);
-        }
-        if let Some(function) = self.function {
-            pair("func", function);
-        }
-        for (key, value) in self.sorted_fields() {
-            match value {
-                Value::String(value) => pair(&key, &value),
-                other => pair(&key, &other.to_string()),
-            }
-        }
-        text.push('\n');
-        text
-    }
-}
-
-/// Quotes as Go's `%q` does, and only what logrus quotes.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._/@^+".contains(c);
-    if text.chars().all(plain) {
-        return text.to_owned();
-    }
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_ascii_control() => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// Turns tracing's events into lines.
@@ -443,59 +344,91 @@ impl Visit for Fields {
 mod tests {
     use super::*;
 
-    fn line(message: &str) -> Line {
-        Line {
-            time: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_999),
-            ..Line::new("error", message.to_owned())
+    fn sink(dir: &tempfile::TempDir, format: LogFormat) -> (Sink, std::path::PathBuf) {
+        let path = dir.path().join("log");
+        let globals = Globals {
+            log: Some(path.clone()),
+            log_format: format,
+            ..Globals::default()
+        };
+        (Sink::open(&globals).unwrap(), path)
+    }
+
+    fn warning(text: &str) -> Line {
+        Line::new("warning", text.to_owned())
+    }
+
+    fn objects(path: &std::path::Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_json_log_of_a_failure_is_one_object_with_its_warnings() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sink, path) = sink(&dir, LogFormat::Json);
+        sink.warn_or_write(warning("first"));
+        sink.warn_or_write(warning("second"));
+        assert_eq!(objects(&path), Vec::<Value>::new());
+        sink.fail("it broke");
+        let log = objects(&path);
+        assert_eq!(log.len(), 1);
+        assert_eq!(log[0]["level"], "error");
+        assert_eq!(log[0]["msg"], "it broke");
+        assert_eq!(log[0]["warnings"], serde_json::json!(["first", "second"]));
+    }
+
+    #[test]
+    fn warnings_of_a_success_are_written_in_order_and_later_ones_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sink, path) = sink(&dir, LogFormat::Json);
+        sink.warn_or_write(warning("first"));
+        sink.warn_or_write(warning("second"));
+        sink.commit();
+        sink.warn_or_write(warning("third"));
+        let log = objects(&path);
+        let texts: Vec<&Value> = log.iter().map(|line| &line["msg"]).collect();
+        assert_eq!(texts, ["first", "second", "third"]);
+        assert!(log.iter().all(|line| line["level"] == "warning"));
+    }
+
+    #[test]
+    fn a_text_log_gets_warnings_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sink, path) = sink(&dir, LogFormat::Text);
+        sink.warn_or_write(warning("first"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with(" level=warning msg=first\n"), "{text}");
+    }
+
+    #[test]
+    fn a_cloned_child_does_not_wait_for_an_outcome_it_never_sees() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut sink, path) = sink(&dir, LogFormat::Json);
+        sink.owner += 1;
+        sink.warn_or_write(warning("from the child"));
+        assert_eq!(objects(&path).len(), 1);
+    }
+
+    #[test]
+    fn the_file_is_closed_on_exec_and_never_truncated() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        use std::os::fd::AsRawFd as _;
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let (sink, path) = sink(&dir, LogFormat::Text);
+            sink.fail("again");
+            let file = sink.file.as_ref().unwrap();
+            let flags = fcntl(file.as_raw_fd(), FcntlArg::F_GETFD).unwrap();
+            assert!(FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC));
+            assert_eq!(file.metadata().unwrap().mode() & 0o133, 0);
+            drop(sink);
+            assert!(path.exists());
         }
-    }
-
-    #[test]
-    fn json_is_what_logrus_writes() {
-        assert_eq!(
-            line("open \"x\": no\nway").json(),
-            "{\"level\":\"error\",\"msg\":\"open \\\"x\\\": no\\nway\",\"time\":\"2023-11-14T22:13:20Z\"}\n"
-        );
-    }
-
-    #[test]
-    fn text_is_what_logrus_writes() {
-        assert_eq!(
-            line("container does not exist").text(),
-            "time=\"2023-11-14T22:13:20Z\" level=error msg=\"container does not exist\"\n"
-        );
-        assert_eq!(
-            line("oops").text(),
-            "time=\"2023-11-14T22:13:20Z\" level=error msg=oops\n"
-        );
-    }
-
-    #[test]
-    fn text_quotes_as_go_does() {
-        assert_eq!(quoted("a-b._/@^+9"), "a-b._/@^+9");
-        assert_eq!(quoted("a b"), "\"a b\"");
-        assert_eq!(quoted("q\"b\\s"), r#""q\"b\\s""#);
-        assert_eq!(
-            quoted("n\nt\tr\r\u{1b}[0m\u{85}é"),
-            "\"n\\nt\\tr\\r\\x1b[0m\\u0085é\""
-        );
-    }
-
-    #[test]
-    fn fields_are_sorted_and_never_shadow_the_fixed_keys() {
-        let mut line = line("m");
-        line.function = Some("kusabi::x");
-        for (key, value) in [("zeta", "z z"), ("level", "evil"), ("alpha", "a")] {
-            line.fields.insert(key.to_owned(), value.into());
-        }
-        assert_eq!(
-            line.json(),
-            "{\"alpha\":\"a\",\"fields.level\":\"evil\",\"func\":\"kusabi::x\",\"level\":\"error\",\"msg\":\"m\",\"time\":\"2023-11-14T22:13:20Z\",\"zeta\":\"z z\"}\n"
-        );
-        assert_eq!(
-            line.text(),
-            "time=\"2023-11-14T22:13:20Z\" level=error msg=m func=\"kusabi::x\" alpha=a fields.level=evil zeta=\"z z\"\n"
-        );
+        let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
+        assert_eq!(text.lines().count(), 2);
     }
 
     /// One test, because the store is one for the process.

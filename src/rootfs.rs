@@ -7,16 +7,65 @@
 //! mounts of the configuration in their order, so what an image has below a path
 //! that a mount will cover does not matter.
 //!
+//! # Why libcontainer never sees the root
+//!
+//! libcontainer attaches mounts by descriptor, but makes devices and links, and
+//! removes `dev/ptmx`, by the path `ROOTFS/dev/...`. Whoever can rename inside the
+//! root meanwhile (a shared volume, a rootless user's directory, another
+//! container on the same root) exchanges `dev` for a link and has these done
+//! anywhere on the host. A mount on `dev` is no protection: its mount point may be
+//! renamed from any other mount namespace. So:
+//!
+//! 1. [`Preflight::stage`], in the container's first process: libcontainer's root
+//!    becomes an empty directory of a private tmpfs; the real root is mounted on
+//!    itself, in that namespace only.
+//! 2. libcontainer mounts each mount at a numbered directory there, and /dev with
+//!    its devices and links ([`Assembly::library_destination`]).
+//! 3. [`Assembly::assemble`], by the parent, while libcontainer waits for the
+//!    createRuntime hooks: every destination is found or made with
+//!    `openat2(RESOLVE_IN_ROOT)` below the real root's descriptor, judged where it
+//!    is, and the mount is moved onto that descriptor. Devices that belong
+//!    elsewhere are made by descriptor. Then libcontainer's path leads to the real
+//!    root, and it goes on to pivot.
+//!
+//! Someone who changes the root during a creation can thus make it fail, or have a
+//! mount end up elsewhere *inside* the same root, but reaches nothing outside it.
+//!
+//! | feature | kernel | without it |
+//! |---|---|---|
+//! | `openat2` | 5.6 | pathrs walks with `O_PATH` and checks what it found |
+//! | `open_tree`, `move_mount`, `fsopen` | 5.2 | create fails (libcontainer needs them too) |
+//! | `mount_setattr` | 5.12 | the same |
+//!
+//! # What remains
+//!
+//! - Between the last look ([`Assembly::assemble`] ends with one) and pivot, /dev
+//!   or /proc can still be exchanged for another directory of the root. The
+//!   container's programs then see that directory. libcontainer checks /dev/null,
+//!   the terminal and sysctls after pivot by their inode and file system; its
+//!   masked and read-only paths go by name and may miss.
+//! - Directories and empty files for mount points are made in the root and, below
+//!   earlier mounts, in volumes, as with runc. They stay.
+//! - The parents of the root's own path are trusted.
+//!
 //! This module may look at the host and act in a container's mount namespace. It
 //! derives nothing about the host from the image's own tree.
 
+mod assemble;
+mod copy_up;
 mod errno;
+mod mountpoint;
+mod nodes;
 mod rules;
+mod stage;
 mod tree;
+
+pub use assemble::{Assembly, Placement};
+pub use stage::Stage;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -52,12 +101,24 @@ pub enum RootfsError {
         found: &'static str,
     },
     /// A mount may not be made where it would end up.
-    #[error("mount {}: {reason}", destination.display())]
+    #[error("error mounting {source_text:?} to rootfs at {destination:?}: {reason}")]
     Mount {
+        /// The source as in `mounts`; empty when there is none.
+        source_text: PathBuf,
         /// The destination as in `mounts`.
         destination: PathBuf,
         /// Why not, and with which resolved path.
         reason: String,
+    },
+    /// A step of the preparation failed.
+    #[error("{action} {}: {source}", path.display())]
+    Prepare {
+        /// What was done, as in `mount`.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
     },
     /// A device may not be made where it would end up.
     #[error("linux.devices: {}: {reason}", path.display())]
@@ -79,6 +140,16 @@ pub enum RootfsError {
         /// What it leads to.
         reason: String,
     },
+}
+
+impl RootfsError {
+    fn mount(mount: &Mount, reason: String) -> Self {
+        Self::Mount {
+            source_text: mount.source.clone().unwrap_or_default(),
+            destination: mount.destination.clone(),
+            reason,
+        }
+    }
 }
 
 /// What of the effective configuration decides where things are put.
@@ -144,17 +215,6 @@ impl Preflight {
     }
 }
 
-/// Names below /dev that a container always gets, as the OCI runtime
-/// specification asks for ("Default Devices").
-pub const DEFAULT_DEVICES: [&str; 6] = [
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/tty",
-    "/dev/urandom",
-    "/dev/random",
-];
-
 /// Checks a root against what will be done in it.
 ///
 /// `rootfs` is an absolute path without symbolic links, as `canonicalize` gives.
@@ -167,6 +227,11 @@ pub fn preflight(rootfs: &Path, view: &View<'_>) -> Result<Preflight, RootfsErro
         reason,
     };
     let canonical = rootfs.canonicalize().map_err(|e| invalid(e.to_string()))?;
+    if canonical.file_name().is_none() {
+        return Err(invalid(
+            "the root of the host cannot be a container's".into(),
+        ));
+    }
     if canonical != rootfs {
         return Err(invalid("not an absolute path, or a symlink".into()));
     }
@@ -183,12 +248,8 @@ pub fn preflight(rootfs: &Path, view: &View<'_>) -> Result<Preflight, RootfsErro
     let mut tree = Tree::new(open()?);
     check_special(rootfs, &tree)?;
     for mount in view.mounts {
-        let (at, content) = judge_mount(rootfs, view.bundle, mount, &tree).map_err(|reason| {
-            RootfsError::Mount {
-                destination: mount.destination.clone(),
-                reason,
-            }
-        })?;
+        let (at, content) = judge_mount(rootfs, view.bundle, mount, &tree)
+            .map_err(|reason| RootfsError::mount(mount, reason))?;
         tree.cover(at, content);
     }
     let dev = dev_setup(view.mounts, &tree);
@@ -307,7 +368,7 @@ fn bound_content(bundle: &Path, mount: &Mount) -> Result<Option<OwnedFd>, String
     }
 }
 
-fn is_procfs(fd: &OwnedFd) -> io::Result<bool> {
+fn is_procfs(fd: impl AsFd) -> io::Result<bool> {
     Ok(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
@@ -338,7 +399,8 @@ fn dev_setup(mounts: &[Mount], tree: &Tree) -> DevSetup {
 fn check_devices(view: &View<'_>, dev: DevSetup, tree: &Tree) -> Result<(), RootfsError> {
     let own = view.devices.iter().map(|d| d.path.as_path());
     let console = view.terminal.then_some("/dev/console");
-    let always = DEFAULT_DEVICES.into_iter().chain(console).map(Path::new);
+    let defaults = nodes::DEFAULT_DEVICES.into_iter().map(|(path, ..)| path);
+    let always = defaults.chain(console).map(Path::new);
     for path in own.chain(always) {
         let refuse = |reason: String| RootfsError::Device {
             path: path.to_path_buf(),

@@ -1,0 +1,243 @@
+//! Finds or makes the place of one mount inside the root, by descriptor, and
+//! judges where that is.
+
+use std::fs::{File, Metadata, Permissions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use pathrs::RootRef;
+use pathrs::flags::{OpenFlags, ResolverFlags};
+
+use super::errno::from_pathrs;
+use super::rules::{self, ProcPosition};
+use super::{copy_up, is_bind, is_procfs};
+use crate::edit::Mount;
+
+/// The place of a mount.
+#[derive(Debug)]
+pub(super) struct Target {
+    fd: OwnedFd,
+    existed: bool,
+}
+
+impl Target {
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The root, and which mounts must still be at their names in the end.
+#[derive(Debug)]
+pub(super) struct Judge<'a> {
+    rootfs: &'a Path,
+    root: RootRef<'a>,
+    /// /dev and /proc with the identity of what was put there.
+    fixed: Vec<(&'a Mount, PathBuf, (u64, u64))>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(rootfs: &'a Path, root: BorrowedFd<'a>) -> Self {
+        Self {
+            rootfs,
+            root: RootRef::from_fd(root),
+            fixed: Vec::new(),
+        }
+    }
+
+    /// Opens a mount's destination; makes it where it is absent: an empty file
+    /// for a file, else a directory.
+    ///
+    /// # Errors
+    /// The reason, in runc's words where it has some.
+    pub(super) fn open_or_create(
+        &self,
+        mount: &Mount,
+        mounted: BorrowedFd<'_>,
+    ) -> Result<Target, String> {
+        let destination = &mount.destination;
+        let kind = mount.kind.as_deref().unwrap_or_default();
+        let strict = !is_bind(mount) && matches!(kind, "proc" | "sysfs");
+        let mut root = self.root;
+        if strict {
+            root.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
+        }
+        let wants_dir = metadata(mounted).map_err(|e| e.to_string())?.is_dir();
+        let fail = |e: io::Error| match e.raw_os_error() {
+            Some(libc::ELOOP | libc::ENOTDIR) if strict => {
+                format!("filesystem {kind:?} must be mounted on ordinary directory")
+            }
+            _ => format!("create mountpoint for {} mount: {e}", destination.display()),
+        };
+        let target = match root.resolve(destination).map_err(|e| from_pathrs(&e)) {
+            Ok(handle) => Target {
+                fd: handle.into(),
+                existed: true,
+            },
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                let fd = create(&root, destination, wants_dir).map_err(fail)?;
+                Target { fd, existed: false }
+            }
+            Err(e) => return Err(fail(e)),
+        };
+        if metadata(target.as_fd())
+            .map_err(|e| e.to_string())?
+            .is_dir()
+            != wants_dir
+        {
+            return Err(fail(io::Error::from_raw_os_error(libc::ENOTDIR)));
+        }
+        self.check(mount, target.as_fd(), mounted)?;
+        Ok(target)
+    }
+
+    /// Judges where a descriptor is, whatever path led to it.
+    fn check(
+        &self,
+        mount: &Mount,
+        target: BorrowedFd<'_>,
+        mounted: BorrowedFd<'_>,
+    ) -> Result<(), String> {
+        let full = std::fs::read_link(format!("/proc/self/fd/{}", target.as_raw_fd()))
+            .map_err(|e| format!("get mount destination real path: {e}"))?;
+        let Ok(inside) = full.strip_prefix(self.rootfs) else {
+            return Err(format!(
+                "mountpoint {full:?} is outside of rootfs {:?}",
+                self.rootfs
+            ));
+        };
+        if inside.as_os_str().is_empty() {
+            return Err(format!(
+                "mountpoint {full:?} is on the top of rootfs {:?}",
+                self.rootfs
+            ));
+        }
+        let inside = Path::new("/").join(inside);
+        let procfs = |fd| is_procfs(fd).map_err(|e| e.to_string());
+        let refused = |why| Err(format!("{full:?} cannot be mounted because it is {why}"));
+        match rules::proc_position(&inside) {
+            ProcPosition::Root if !procfs(mounted)? => refused("not of type proc"),
+            ProcPosition::Inside => refused("inside /proc"),
+            // A procfs that somebody has moved to another name while we work.
+            ProcPosition::Outside if procfs(target)? && !self.is_own_procfs(mount) => {
+                refused("inside /proc")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A second mount on the same name, or below a procfs that the configuration
+    /// itself puts somewhere else.
+    fn is_own_procfs(&self, mount: &Mount) -> bool {
+        let destination = lexical(&mount.destination);
+        self.fixed.iter().any(|(earlier, at, _)| {
+            at != Path::new("/proc")
+                && earlier.kind.as_deref() == Some("proc")
+                && destination.starts_with(at)
+        })
+    }
+
+    /// Remembers a mount that must not move.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(super) fn placed(
+        &mut self,
+        mount: &'a Mount,
+        mounted: BorrowedFd<'_>,
+    ) -> Result<(), String> {
+        let at = lexical(&mount.destination);
+        if at == Path::new("/dev") || mount.kind.as_deref() == Some("proc") {
+            let metadata = metadata(mounted).map_err(|e| e.to_string())?;
+            self.fixed.retain(|(_, earlier, _)| *earlier != at);
+            self.fixed
+                .push((mount, at, (metadata.dev(), metadata.ino())));
+        }
+        Ok(())
+    }
+
+    /// Looks once more, without following a link, whether those mounts are still
+    /// where they were put: exchanging names in the root moves them away.
+    ///
+    /// # Errors
+    /// The first mount that is not, and what was found.
+    pub(super) fn still_in_place(&self) -> Result<(), (&'a Mount, String)> {
+        let mut root = self.root;
+        root.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
+        for (mount, at, identity) in &self.fixed {
+            let found = root
+                .resolve(at)
+                .map_err(|e| from_pathrs(&e))
+                .and_then(|handle| metadata(handle.as_fd()))
+                .map_err(|e| (*mount, format!("look again: {e}")))?;
+            if (found.dev(), found.ino()) != *identity {
+                let text = "it was moved away while the container was being created";
+                return Err((mount, text.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn create(root: &RootRef<'_>, destination: &Path, directory: bool) -> io::Result<OwnedFd> {
+    let mode = Permissions::from_mode(0o755);
+    if directory {
+        return root
+            .mkdir_all(destination, &mode)
+            .map(Into::into)
+            .map_err(|e| from_pathrs(&e));
+    }
+    if let Some(parent) = destination.parent() {
+        root.mkdir_all(parent, &mode).map_err(|e| from_pathrs(&e))?;
+    }
+    let flags =
+        OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_NOFOLLOW | OpenFlags::O_CLOEXEC;
+    root.create_file(destination, flags, &Permissions::from_mode(0o644))
+        .map(Into::into)
+        .map_err(|e| from_pathrs(&e))
+}
+
+/// A tmpfs takes over the mode of the directory that it covers, unless it is
+/// given one, and its content, where `tmpcopyup` asks for that.
+///
+/// # Errors
+/// The reason.
+pub(super) fn inherit(mount: &Mount, target: &Target, tmpfs: BorrowedFd<'_>) -> Result<(), String> {
+    if !target.existed {
+        return Ok(());
+    }
+    if mount.options.iter().any(|o| o == "tmpcopyup") {
+        copy_up::copy_tree(target.as_fd(), tmpfs).map_err(|e| format!("tmpcopyup: {e}"))?;
+    }
+    if mount.options.iter().any(|o| o.starts_with("mode=")) {
+        return Ok(());
+    }
+    let mode = metadata(target.as_fd()).map_err(|e| e.to_string())?.mode() & 0o7777;
+    set_mode(tmpfs, mode).map_err(|e| format!("set mode of tmpfs: {e}"))
+}
+
+pub(super) fn metadata(fd: BorrowedFd<'_>) -> io::Result<Metadata> {
+    File::from(fd.try_clone_to_owned()?).metadata()
+}
+
+/// `fchmod` for a descriptor opened with `O_PATH`.
+pub(super) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// A destination without `.`, `..` and repeated slashes, absolute.
+pub(super) fn lexical(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            _ => {}
+        }
+    }
+    clean
+}

@@ -1,0 +1,174 @@
+//! The private side of a creation: where libcontainer works, and where it finds
+//! the real root afterwards.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+
+use super::{Preflight, RootfsError};
+use crate::sys::fsmount::{self, Attributes, Context};
+
+/// A tmpfs in the container's first mount namespace, gone with it.
+///
+/// libcontainer is given `parent/NAME` below it, NAME being the last name of the
+/// real root's path. `parent` is a symbolic link: first to a directory beside it
+/// with an empty NAME, after the assembly to the real parent. A link can be
+/// replaced; a mount point could not be, and the last name may not be a link.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    dir: PathBuf,
+    name: OsString,
+}
+
+const LINK: &str = "parent";
+const BESIDE: &str = "scratch";
+
+impl Stage {
+    /// A stage at an empty directory of the host that nobody else can change and
+    /// that the container's root user may search.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, preflight: &Preflight) -> Self {
+        let name = preflight
+            .rootfs
+            .file_name()
+            .unwrap_or_default()
+            .to_os_string();
+        Self {
+            dir: dir.into(),
+            name,
+        }
+    }
+
+    /// What libcontainer is given as the root file system.
+    #[must_use]
+    pub fn library_root(&self) -> PathBuf {
+        self.dir.join(LINK).join(&self.name)
+    }
+
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.dir.join(BESIDE).join(&self.name)
+    }
+
+    /// Makes libcontainer's root the real one.
+    pub(super) fn reveal(&self, rootfs: &Path) -> io::Result<()> {
+        let new = self.dir.join("new");
+        symlink(rootfs.parent().unwrap_or(rootfs), &new)?;
+        std::fs::rename(new, self.dir.join(LINK))
+    }
+
+    fn mount(&self) -> io::Result<()> {
+        set_propagation_above(&self.dir, MsFlags::MS_SLAVE)?;
+        let context = Context::open(c"tmpfs")?;
+        context.set(c"source", Some(c"kusabi-stage"))?;
+        context.set(c"mode", Some(c"0755"))?;
+        let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+        let tmpfs = context.mount(attributes)?;
+        fsmount::attach(&tmpfs, open_path(&self.dir)?.as_fd())?;
+        std::fs::create_dir_all(self.scratch().join("dev"))?;
+        symlink(BESIDE, self.dir.join(LINK))
+    }
+}
+
+impl Preflight {
+    /// A detached copy of the root's mounts, for callers with CAP_SYS_ADMIN over
+    /// their own mount namespace; `None` for others. A process in a new user
+    /// namespace may be unable to reach the root by its path.
+    ///
+    /// # Errors
+    /// Names the root.
+    pub fn clone_tree(&self) -> Result<Option<OwnedFd>, RootfsError> {
+        match fsmount::clone_tree(self.dir.as_fd(), c"", true) {
+            Ok(tree) => Ok(Some(tree)),
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => Ok(None),
+            Err(e) => Err(self.fault("copy the mounts of", e)),
+        }
+    }
+
+    /// To be called in the container's first process, in its own mount namespace
+    /// and before libcontainer: mounts the stage, and the root on itself, as runc
+    /// does, so that hooks find it where `config.json` says.
+    ///
+    /// `tree` is what [`Preflight::clone_tree`] gave.
+    ///
+    /// # Errors
+    /// Names the object; also when the root is no longer the one that was checked.
+    pub fn stage(&self, stage: &Stage, tree: Option<OwnedFd>) -> Result<(), RootfsError> {
+        stage.mount().map_err(|source| RootfsError::Prepare {
+            action: "prepare",
+            path: stage.dir.clone(),
+            source,
+        })?;
+        let attach = || {
+            let place = open_path(&self.rootfs)?;
+            self.verify(place.as_fd())?;
+            let tree = match tree {
+                Some(tree) => tree,
+                None => fsmount::clone_tree(place.as_fd(), c"", true)?,
+            };
+            // Nothing that is mounted on the root may reach the host's.
+            make_private(tree.as_fd())?;
+            set_propagation_above(&self.rootfs, MsFlags::MS_SLAVE)?;
+            fsmount::attach(&tree, place.as_fd())
+        };
+        attach().map_err(|e: io::Error| self.fault("mount", e))
+    }
+
+    /// Whether a directory is the one that the preflight looked at.
+    pub(super) fn verify(&self, dir: BorrowedFd<'_>) -> io::Result<()> {
+        let metadata = File::from(dir.try_clone_to_owned()?).metadata()?;
+        if (metadata.dev(), metadata.ino()) == self.identity {
+            return Ok(());
+        }
+        Err(io::Error::other(
+            "it was replaced while the container was being created",
+        ))
+    }
+
+    pub(super) fn fault(&self, action: &'static str, source: io::Error) -> RootfsError {
+        RootfsError::Prepare {
+            action,
+            path: self.rootfs.clone(),
+            source,
+        }
+    }
+}
+
+/// Opens a trusted path of the host with `O_PATH`.
+pub(super) fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    Ok(file.into())
+}
+
+pub(super) fn make_private(mount: BorrowedFd<'_>) -> io::Result<()> {
+    let propagation = MsFlags::MS_PRIVATE.bits();
+    fsmount::set_attributes(
+        mount,
+        false,
+        &Attributes {
+            propagation,
+            ..Attributes::default()
+        },
+    )
+}
+
+/// Sets the propagation of the mount that `path` is on: the nearest mount point
+/// at or above it.
+pub(super) fn set_propagation_above(path: &Path, propagation: MsFlags) -> io::Result<()> {
+    let mut result = Err(nix::Error::EINVAL);
+    for at in path.ancestors() {
+        result = nix::mount::mount(None::<&str>, at, None::<&str>, propagation, None::<&str>);
+        if result != Err(nix::Error::EINVAL) {
+            break;
+        }
+    }
+    Ok(result?)
+}

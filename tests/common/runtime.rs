@@ -53,7 +53,8 @@ impl Runtime {
         which(name).map(Self::at)
     }
 
-    fn at(path: PathBuf) -> Self {
+    /// The runtime at `path`, told by its name.
+    pub fn at(path: PathBuf) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kind = if name.starts_with("runc") {
             Kind::Runc

@@ -103,6 +103,11 @@ impl Sandbox {
         (kind != Kind::Crun).then(|| Self::of(runtime, self.view))
     }
 
+    /// A sandbox of any other runtime, in the same view.
+    pub fn beside(&self, runtime: Runtime) -> Self {
+        Self::of(runtime, self.view)
+    }
+
     /// The runtime that [`Sandbox::call`] runs.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime

@@ -198,6 +198,65 @@ impl Newborn {
     }
 }
 
+/// Does something in the mount namespace of another process, and in its user
+/// namespace as the root user of that where it is another than ours.
+///
+/// A helper process does it: a user namespace cannot be left again.
+///
+/// # Errors
+/// What the action returned, as text; the kernel's.
+pub fn inside(
+    pidfd: BorrowedFd<'_>,
+    user_namespace: bool,
+    action: impl FnOnce() -> Result<(), String>,
+) -> Result<()> {
+    let failed = |e: nix::errno::Errno| RuntimeError::syscall("start a helper process", e);
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(failed)?;
+    let cloned =
+        clone3(0, None, false).map_err(|e| RuntimeError::syscall("start a helper process", e))?;
+    let helper = match cloned {
+        Cloned::Child => {
+            drop(ours);
+            let enter = || -> std::io::Result<()> {
+                if user_namespace {
+                    setns(pidfd, libc::CLONE_NEWUSER)?;
+                    crate::sys::process::setresgid(0)?;
+                    crate::sys::process::setresuid(0)?;
+                }
+                setns(pidfd, libc::CLONE_NEWNS)
+            };
+            let result = enter()
+                .map_err(|e| format!("enter the container's namespaces: {e}"))
+                .and_then(|()| action());
+            // An empty packet cannot be told from the end, so one byte leads.
+            let text = result
+                .err()
+                .map_or_else(|| "k".to_owned(), |e| format!("e{e}"));
+            let _ = send_fd(theirs.as_fd(), text.as_bytes(), None);
+            crate::sys::process::exit_now(0)
+        }
+        Cloned::Parent { pidfd, .. } => pidfd,
+    };
+    drop(theirs);
+    let answer = recv_fd(ours.as_fd(), 64 << 10);
+    reap(&helper);
+    let (bytes, _) =
+        answer.map_err(|e| RuntimeError::syscall("listen to the helper process", e))?;
+    match bytes.split_first() {
+        Some((b'k', _)) => Ok(()),
+        Some((_, text)) => {
+            Err(RuntimeError::Init(String::from_utf8_lossy(text).into_owned()).into())
+        }
+        None => Err(RuntimeError::Init("the helper process was killed".into()).into()),
+    }
+}
+
 /// Waits for a child of ours that has been killed, so that no zombie stays.
 pub fn reap(pidfd: &OwnedFd) {
     // ECHILD: not ours, or reaped already.

@@ -22,14 +22,17 @@ use libcontainer::syscall::syscall::SyscallType;
 use super::fifo::Gate;
 use super::tail::{self, Ends, Plan, Tail};
 use crate::cgroup::Entry;
+use crate::rootfs::{Preflight, Stage};
 use crate::sys;
 
 /// What the child does before libcontainer.
 pub struct ChildPlan {
     /// The library's copy of the configuration.
     pub spec: Spec,
-    /// Absolute root file system.
+    /// The root file system for the library.
     pub rootfs: PathBuf,
+    /// The stage to put up first; `exec` needs none.
+    pub staging: Option<Staging>,
     /// Whether this is `exec` in a container that exists.
     pub is_exec: bool,
     /// Our end of a socket pair for the terminal.
@@ -56,6 +59,16 @@ pub struct ChildPlan {
     pub tail: Plan,
     /// Where init waits for `start`.
     pub gate: Option<Gate>,
+}
+
+/// What [`Preflight::stage`] takes.
+pub struct Staging {
+    /// The checked root.
+    pub preflight: Rc<Preflight>,
+    /// Where.
+    pub stage: Stage,
+    /// The root's mounts, as the parent could copy them.
+    pub tree: Option<OwnedFd>,
 }
 
 /// The library's channels and our socket, the child's ends.
@@ -134,6 +147,14 @@ fn before_library(
     not_dumpable()?;
     if let Some(offsets) = &plan.time_namespace {
         enter_time_namespace(offsets)?;
+    }
+    if let Some(Staging {
+        preflight,
+        stage,
+        tree,
+    }) = plan.staging
+    {
+        preflight.stage(&stage, tree).map_err(|e| e.to_string())?;
     }
     if let Some(name) = &plan.keyring {
         join_keyring(name, plan.user_namespace)?;

@@ -7,14 +7,16 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde_json::Value;
 
 use super::RuntimeError;
 use super::birth::{self, CloneRequest, Newborn};
-use super::child::ChildPlan;
+use super::child::{ChildPlan, Staging};
 use super::console;
 use super::credentials::Capabilities;
 use super::fault::{Step, point};
@@ -33,7 +35,7 @@ use crate::device::{DeviceFilter, Standing, Target};
 use crate::document::Document;
 use crate::edit::{HookStage, IdMapping, NamespaceKind};
 use crate::error::{Error, Result};
-use crate::rootfs;
+use crate::rootfs::{self, Stage};
 
 /// Where seccomp filters are kept below the state root. No container id contains
 /// the character, so it cannot be taken for one.
@@ -100,7 +102,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     let rootfs = rootfs_of(document, request.bundle)?;
     let mounts = document.mounts()?;
     let devices = document.devices()?;
-    rootfs::preflight(
+    let preflight = Rc::new(rootfs::preflight(
         &rootfs,
         &rootfs::View {
             bundle: request.bundle,
@@ -110,7 +112,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
             terminal: process.terminal,
             cwd: Path::new(&process.cwd),
         },
-    )?;
+    )?);
     let (capabilities, unknown) =
         Capabilities::resolve(&process.capabilities.clone().unwrap_or_default());
     if !unknown.is_empty() {
@@ -157,12 +159,16 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     locked.write(&state)?;
     point(Step::CreateFilter)?;
 
+    let cgroups = cgroup_view(&layout, &cgroup);
+    let stage = Stage::new(stage_dir(store)?, &preflight);
     let lowered = lower::for_init(
         value,
         &Context {
             bundle: request.bundle,
-            rootfs: &rootfs,
-            cgroups: &cgroup_view(&layout, &cgroup),
+            preflight: &preflight,
+            stage: &stage,
+            devices: &devices,
+            cgroups: &cgroups,
             namespaces: &namespaces,
         },
     )?;
@@ -176,7 +182,12 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     let mut hook_state = state.to_oci(Status::Created);
     let plan = ChildPlan {
         spec: lowered.spec,
-        rootfs: rootfs.clone(),
+        rootfs: stage.library_root(),
+        staging: Some(Staging {
+            preflight: Rc::clone(&preflight),
+            stage: stage.clone(),
+            tree: preflight.clone_tree()?,
+        }),
         is_exec: false,
         console: console_theirs,
         preserve_fds: request.preserve_fds,
@@ -193,7 +204,6 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
             capabilities,
             seccomp,
             make_cwd: true,
-            mounts: lowered.fixups,
             readonly_root: lowered.readonly_root,
             start_hooks,
             state: {
@@ -247,7 +257,15 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
 
     let pid = newborn.pid;
     let oci_state = |status: Status| state.to_oci(status);
+    let user_namespace = namespaces.is_private(NamespaceKind::User);
+    let init = newborn
+        .pidfd
+        .try_clone()
+        .map_err(|e| RuntimeError::syscall("dup pidfd", e))?;
     let on_hooks = || -> Result<()> {
+        birth::inside(init.as_fd(), user_namespace, || {
+            lowered.assembly.assemble(&stage).map_err(|e| e.to_string())
+        })?;
         for stage in [HookStage::Prestart, HookStage::CreateRuntime] {
             let list = hooks::of_stage(&all_hooks, stage);
             hooks::run(stage, &list, &oci_state(Status::Creating), &[])?;
@@ -537,6 +555,31 @@ fn rootfs_of(document: &Document, bundle: &Path) -> Result<PathBuf> {
     })
 }
 
+/// An empty directory for the stage. The container's root user, who may be
+/// nobody on the host, has to search it; others can put nothing in it.
+fn stage_dir(store: &Store) -> Result<PathBuf> {
+    let dir = if nix::unistd::geteuid().is_root() {
+        PathBuf::from("/run/kusabi-stage")
+    } else {
+        store.root().join("@stage")
+    };
+    match fs::DirBuilder::new().mode(0o711).create(&dir) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(Error::io("mkdir", &dir, e)),
+    }
+    let meta = fs::symlink_metadata(&dir).map_err(|e| Error::io("stat", &dir, e))?;
+    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        return Err(RuntimeError::Refused(format!(
+            "{}: must be a directory of uid {} that nobody else may write; remove it",
+            dir.display(),
+            nix::unistd::geteuid()
+        ))
+        .into());
+    }
+    Ok(dir)
+}
+
 /// One of `linux.uidMappings` and `linux.gidMappings`.
 fn id_mappings(value: &Value, field: &str) -> Result<Vec<IdMapping>> {
     let list = &value["linux"][field];
@@ -588,6 +631,13 @@ fn refuse_unsupported(value: &Value, namespaces: &Namespaces) -> Result<()> {
             )
             .into());
         }
+    }
+    if !namespaces.is_new(NamespaceKind::Mount) {
+        return Err(RuntimeError::config(
+            "linux.namespaces",
+            "a container without a new mount namespace is not supported by this version of kusabi",
+        )
+        .into());
     }
     if namespaces.path(NamespaceKind::User).is_some() {
         return Err(RuntimeError::config(

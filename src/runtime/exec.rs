@@ -229,6 +229,7 @@ fn child_plan(
     Ok(ChildPlan {
         spec: lower::for_exec(document.value(), request.process)?,
         rootfs: state.rootfs.clone(),
+        staging: None,
         is_exec: true,
         console,
         preserve_fds: request.preserve_fds,
@@ -249,7 +250,6 @@ fn child_plan(
             capabilities,
             seccomp,
             make_cwd: false,
-            mounts: Vec::new(),
             readonly_root: false,
             start_hooks: Vec::new(),
             state: Value::Null,

@@ -8,17 +8,17 @@
 //!
 //! Pure: values in, values out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use libcontainer::oci_spec::runtime::Spec;
 use serde_json::{Map, Value, json};
 
 use super::RuntimeError;
 use super::lower_mounts::{CgroupView, lower_mounts};
-use super::tail::MountFixup;
 use crate::document::Namespace;
-use crate::edit::NamespaceKind;
+use crate::edit::{DeviceNode, NamespaceKind};
 use crate::error::Result;
+use crate::rootfs::{Assembly, Preflight, Stage};
 
 /// What to do with each kind of namespace.
 #[derive(Debug, Clone, Default)]
@@ -72,8 +72,12 @@ impl Namespaces {
 pub struct Context<'a> {
     /// Absolute bundle directory; relative bind sources start here.
     pub bundle: &'a Path,
-    /// Absolute root file system.
-    pub rootfs: &'a Path,
+    /// The root file system, checked.
+    pub preflight: &'a Preflight,
+    /// Where the library works instead of in it.
+    pub stage: &'a Stage,
+    /// `linux.devices`.
+    pub devices: &'a [DeviceNode],
     /// Where the container's cgroup is visible on the host.
     pub cgroups: &'a CgroupView,
     /// The namespaces.
@@ -82,11 +86,11 @@ pub struct Context<'a> {
 
 /// The library's copy, and what is left for us.
 #[derive(Debug)]
-pub struct Lowered {
+pub struct Lowered<'a> {
     /// What libcontainer gets.
     pub spec: Spec,
-    /// Mounts to mend after pivot.
-    pub fixups: Vec<MountFixup>,
+    /// How the root is put together from what it makes.
+    pub assembly: Assembly<'a>,
     /// Whether the root becomes read-only in the tail.
     pub readonly_root: bool,
 }
@@ -107,16 +111,31 @@ const NOT_FOR_THE_LIBRARY: &[&str] = &[
 ///
 /// # Errors
 /// A field that cannot be honoured, by name.
-pub fn for_init(document: &Value, context: &Context<'_>) -> Result<Lowered> {
+pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'a>> {
     let mut copy = document.clone();
     let root = object(&mut copy, "")?;
     root.insert("process".into(), bare_process(document));
-    let mounts = lower_mounts(document, context)?;
-    root.insert("mounts".into(), Value::Array(mounts.mounts));
+    let lowered = lower_mounts(document, context)?;
+    let placements = lowered.mounts.iter().map(|m| m.placement.clone()).collect();
+    let devices: Vec<DeviceNode> = context
+        .devices
+        .iter()
+        .filter(|d| !lowered.bound_devices.contains(&d.path))
+        .cloned()
+        .collect();
+    let bind_devices = context.namespaces.is_private(NamespaceKind::User);
+    let assembly = Assembly::new(context.preflight, placements, devices, bind_devices);
+    let mut mounts = Vec::new();
+    for (index, mount) in lowered.mounts.into_iter().enumerate() {
+        let mut library = mount.library;
+        library["destination"] = json!(assembly.library_destination(index));
+        mounts.push(library);
+    }
+    root.insert("mounts".into(), Value::Array(mounts));
     let readonly_root = document["root"]["readonly"].as_bool().unwrap_or(false);
     root.insert(
         "root".into(),
-        json!({"path": context.rootfs, "readonly": false}),
+        json!({"path": context.stage.library_root(), "readonly": false}),
     );
     root.insert("hooks".into(), container_hooks(document));
     for field in ["annotations", "solaris", "windows", "vm", "zos"] {
@@ -141,12 +160,14 @@ pub fn for_init(document: &Value, context: &Context<'_>) -> Result<Lowered> {
             Some(word) => linux.insert("rootfsPropagation".into(), word.into()),
         };
     }
-    lower_devices(linux, &mounts.bound_devices);
+    lower_devices(linux, |path| {
+        assembly.is_libcontainers(path) && !lowered.bound_devices.iter().any(|b| b == path)
+    });
     drop_empty(linux, "mountLabel");
     let spec = to_spec(&copy)?;
     Ok(Lowered {
         spec,
-        fixups: mounts.fixups,
+        assembly,
         readonly_root,
     })
 }
@@ -231,15 +252,15 @@ fn library_namespaces(namespaces: &Namespaces) -> Value {
 }
 
 /// Keeps the last of several devices of a path (the library would fail with
-/// EEXIST) and leaves out those that are bound as mounts.
-fn lower_devices(linux: &mut Map<String, Value>, bound: &[PathBuf]) {
+/// EEXIST) and leaves out those that are made elsewhere.
+fn lower_devices(linux: &mut Map<String, Value>, is_libraries: impl Fn(&Path) -> bool) {
     let Some(Value::Array(devices)) = linux.get_mut("devices") else {
         return;
     };
     let mut kept: Vec<Value> = Vec::new();
     for device in devices.drain(..) {
         let path = device["path"].as_str().unwrap_or_default().to_owned();
-        if bound.iter().any(|b| b == Path::new(&path)) {
+        if !is_libraries(Path::new(&path)) {
             continue;
         }
         kept.retain(|k| k["path"].as_str() != Some(&path));

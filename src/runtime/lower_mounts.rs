@@ -1,8 +1,9 @@
 //! Lowering of `mounts` (OCI `config.md`, "Mounts"; see [`lower`](super::lower)).
 //!
-//! libcontainer resolves a source and mounts it; it ignores propagation options,
-//! cannot mount without a source, and is slow with cgroup file systems. Here each
-//! mount becomes one that it can do, and a [`MountFixup`] for the rest.
+//! libcontainer resolves a source and mounts it on a stage; it ignores
+//! propagation options, cannot mount without a source, and is slow with cgroup
+//! file systems. Here each mount becomes one that it can do, and a [`Placement`]
+//! that says where it belongs and what is changed about it there.
 
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,10 @@ use serde_json::{Value, json};
 
 use super::RuntimeError;
 use super::lower::Context;
-use super::tail::MountFixup;
-use crate::edit::NamespaceKind;
+use crate::edit::{Mount, NamespaceKind};
 use crate::error::Result;
+use crate::rootfs::Placement;
+use crate::sys::fsmount::Attributes;
 
 /// Where the container's cgroup can be seen on the host.
 #[derive(Debug, Clone)]
@@ -31,15 +33,48 @@ pub enum CgroupView {
     None,
 }
 
+/// A mount for the library, and where it goes from there.
+#[derive(Debug, Clone)]
+pub struct LoweredMount {
+    /// `type`, `source` and `options` for the library.
+    pub library: Value,
+    /// The rest.
+    pub placement: Placement,
+}
+
 /// The result of lowering.
 #[derive(Debug, Default)]
 pub struct LoweredMounts {
-    /// For the library.
-    pub mounts: Vec<Value>,
-    /// For the tail.
-    pub fixups: Vec<MountFixup>,
+    /// In order.
+    pub mounts: Vec<LoweredMount>,
     /// Device paths that are mounts now.
     pub bound_devices: Vec<PathBuf>,
+}
+
+impl LoweredMounts {
+    fn push(
+        &mut self,
+        destination: &Path,
+        kind: &str,
+        source: &Path,
+        options: Vec<String>,
+        changes: Vec<(Attributes, bool)>,
+    ) {
+        // A read-only file system could not be filled; it becomes so in the end.
+        let library_options: Vec<&String> = options.iter().filter(|o| *o != "tmpcopyup").collect();
+        self.mounts.push(LoweredMount {
+            library: json!({"type": kind, "source": source, "options": library_options}),
+            placement: Placement {
+                mount: Mount {
+                    destination: destination.to_path_buf(),
+                    kind: Some(kind.to_owned()),
+                    source: Some(source.to_path_buf()),
+                    options,
+                },
+                changes,
+            },
+        });
+    }
 }
 
 /// Options the library parses but does not apply, and nobody does yet.
@@ -70,7 +105,7 @@ pub fn lower_mounts(document: &Value, context: &Context<'_>) -> Result<LoweredMo
         if parsed.kind == "cgroup" || parsed.kind == "cgroup2" {
             cgroup_mount(&parsed, context, &mut lowered);
         } else {
-            plain_mount(mount, &parsed, &mut lowered);
+            plain_mount(&parsed, &mut lowered);
         }
     }
     if context.namespaces.is_private(NamespaceKind::User) {
@@ -141,16 +176,20 @@ impl Parsed {
         Ok(parsed)
     }
 
-    fn add_fixups(&self, destination: &Path, fixups: &mut Vec<MountFixup>) {
-        for (propagation, recursive) in &self.propagation {
-            fixups.push(MountFixup {
-                destination: destination.to_path_buf(),
-                set: 0,
-                clear: 0,
-                propagation: *propagation,
-                recursive: *recursive,
-            });
-        }
+    /// Propagation, as a change to the mount in its place.
+    fn changes(&self) -> Vec<(Attributes, bool)> {
+        self.propagation
+            .iter()
+            .map(|(propagation, recursive)| {
+                (
+                    Attributes {
+                        propagation: *propagation,
+                        ..Attributes::default()
+                    },
+                    *recursive,
+                )
+            })
+            .collect()
     }
 }
 
@@ -176,43 +215,33 @@ fn propagation(option: &str) -> Option<(u64, bool)> {
     })
 }
 
-fn plain_mount(original: &Value, parsed: &Parsed, lowered: &mut LoweredMounts) {
-    let mut mount = json!({
-        "destination": parsed.destination,
-        "options": parsed.options,
-    });
+fn plain_mount(parsed: &Parsed, lowered: &mut LoweredMounts) {
     let kind = if parsed.bind {
         "bind"
     } else {
         parsed.kind.as_str()
     };
-    mount["type"] = kind.into();
     // The library wants a source for everything; the kernel shows the type where
     // none is given.
-    mount["source"] = match &parsed.source {
-        Some(source) => source.to_string_lossy().into(),
-        None => original["source"]
-            .as_str()
-            .filter(|s| !s.is_empty())
-            .unwrap_or(kind)
-            .into(),
-    };
-    lowered.mounts.push(mount);
-    parsed.add_fixups(&parsed.destination, &mut lowered.fixups);
-    // The library leaves /dev writable to make the devices in it.
-    if parsed.readonly && parsed.destination == Path::new("/dev") {
-        lowered.fixups.push(read_only(&parsed.destination));
+    let source = parsed.source.clone().unwrap_or_else(|| PathBuf::from(kind));
+    let mut options = parsed.options.clone();
+    let mut changes = parsed.changes();
+    // Mounts below must find or make their places in it first.
+    if parsed.readonly && !parsed.bind && kind == "tmpfs" {
+        options.retain(|o| o != "ro");
+        changes.push(read_only());
     }
+    lowered.push(&parsed.destination, kind, &source, options, changes);
 }
 
-fn read_only(destination: &Path) -> MountFixup {
-    MountFixup {
-        destination: destination.to_path_buf(),
-        set: libc::MOUNT_ATTR_RDONLY,
-        clear: 0,
-        propagation: 0,
-        recursive: false,
-    }
+fn read_only() -> (Attributes, bool) {
+    (
+        Attributes {
+            set: libc::MOUNT_ATTR_RDONLY,
+            ..Attributes::default()
+        },
+        false,
+    )
 }
 
 /// A bind of the directory costs microseconds; a cgroup file system of its own
@@ -226,44 +255,44 @@ fn cgroup_mount(parsed: &Parsed, context: &Context<'_>, lowered: &mut LoweredMou
         .cloned()
         .collect();
     options.push("bind".into());
+    let changes = parsed.changes();
     match context.cgroups {
         CgroupView::V2 { mountpoint, own } => {
             let source = if private { own } else { mountpoint };
-            lowered.mounts.push(json!({
-                "destination": parsed.destination, "type": "bind",
-                "source": source, "options": options,
-            }));
+            lowered.push(&parsed.destination, "bind", source, options, changes);
         }
         CgroupView::V1(hierarchies) => {
-            let tmpfs: Vec<&str> = parsed
+            let tmpfs: Vec<String> = parsed
                 .options
                 .iter()
-                .map(String::as_str)
-                .filter(|o| !matches!(*o, "ro" | "rbind" | "bind"))
-                .chain(["mode=755"])
+                .filter(|o| !matches!(o.as_str(), "ro" | "rbind" | "bind"))
+                .cloned()
+                .chain(["mode=755".to_owned()])
                 .collect();
-            lowered.mounts.push(json!({
-                "destination": parsed.destination, "type": "tmpfs",
-                "source": "tmpfs", "options": tmpfs,
-            }));
-            for (name, own) in hierarchies {
-                lowered.mounts.push(json!({
-                    "destination": parsed.destination.join(name), "type": "bind",
-                    "source": own, "options": options,
-                }));
-            }
+            let mut changes = changes;
             if parsed.readonly {
-                lowered.fixups.push(read_only(&parsed.destination));
+                changes.push(read_only());
+            }
+            lowered.push(
+                &parsed.destination,
+                "tmpfs",
+                Path::new("tmpfs"),
+                tmpfs,
+                changes,
+            );
+            for (name, own) in hierarchies {
+                let at = parsed.destination.join(name);
+                lowered.push(&at, "bind", own, options.clone(), Vec::new());
             }
         }
         CgroupView::None => {
-            lowered.mounts.push(json!({
-                "destination": parsed.destination, "type": "bind",
-                "source": "/sys/fs/cgroup", "options": ["rbind", "ro", "nosuid", "noexec", "nodev"],
-            }));
+            let options = ["rbind", "ro", "nosuid", "noexec", "nodev"]
+                .map(str::to_owned)
+                .to_vec();
+            let host = Path::new("/sys/fs/cgroup");
+            lowered.push(&parsed.destination, "bind", host, options, changes);
         }
     }
-    parsed.add_fixups(&parsed.destination, &mut lowered.fixups);
 }
 
 /// In a user namespace no node can be made. The library binds the host's node of
@@ -284,9 +313,14 @@ fn bind_devices(document: &Value, lowered: &mut LoweredMounts) {
         if host == path {
             continue;
         }
-        lowered.mounts.push(json!({
-            "destination": path, "type": "bind", "source": host, "options": ["bind"],
-        }));
+        let options = vec!["bind".to_owned()];
+        lowered.push(
+            Path::new(path),
+            "bind",
+            Path::new(host),
+            options,
+            Vec::new(),
+        );
         lowered.bound_devices.push(PathBuf::from(path));
     }
 }

@@ -36,21 +36,6 @@ pub mod message {
     pub const PARKED: u8 = b'P';
 }
 
-/// A change to a mount that libcontainer cannot make, done after pivot.
-#[derive(Debug, Clone)]
-pub struct MountFixup {
-    /// Destination inside the container.
-    pub destination: std::path::PathBuf,
-    /// `MOUNT_ATTR_*` to set.
-    pub set: u64,
-    /// `MOUNT_ATTR_*` to clear.
-    pub clear: u64,
-    /// Propagation, as `MS_*`, or 0.
-    pub propagation: u64,
-    /// Whether mounts below are changed too.
-    pub recursive: bool,
-}
-
 /// What the tail needs to know.
 pub struct Plan {
     /// The user's process.
@@ -61,8 +46,6 @@ pub struct Plan {
     pub seccomp: Option<CompiledFilter>,
     /// Whether `process.cwd` is made when absent (init) or must exist (exec).
     pub make_cwd: bool,
-    /// Mounts to mend, in order.
-    pub mounts: Vec<MountFixup>,
     /// Whether the root file system becomes read-only.
     pub readonly_root: bool,
     /// startContainer hooks and the state they get.
@@ -160,20 +143,11 @@ enum Never {}
 
 fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     let process = &plan.process;
-    for fixup in &plan.mounts {
-        mend(fixup)?;
-    }
     if plan.make_cwd && !Path::new(&process.cwd).exists() {
         make_directories(&process.cwd)?;
     }
     if plan.readonly_root {
-        mend(&MountFixup {
-            destination: "/".into(),
-            set: libc::MOUNT_ATTR_RDONLY,
-            clear: 0,
-            propagation: 0,
-            recursive: false,
-        })?;
+        make_root_readonly()?;
     }
     let env = environment(process, plan.listen_fds)?;
     let early = !process.no_new_privileges;
@@ -229,24 +203,19 @@ fn send(ends: &Ends, tag: u8) -> Result<(), String> {
         .map_err(|e| format!("runtime is gone: {e}"))
 }
 
-fn mend(fixup: &MountFixup) -> Result<(), String> {
-    let path = fixup.destination.display();
-    let target = nix::fcntl::open(
-        &fixup.destination,
-        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::empty(),
-    )
-    .map_err(std::io::Error::from)
-    .and_then(sys::adopt_fd)
-    .map_err(|e| format!("open {path}: {}", e.kind_text()))?;
+/// Last: until here something had to be made in it.
+fn make_root_readonly() -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("make the root read-only: {}", e.kind_text());
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty())
+        .map_err(std::io::Error::from)
+        .and_then(sys::adopt_fd)
+        .map_err(failed)?;
     let attributes = sys::fsmount::Attributes {
-        set: fixup.set,
-        clear: fixup.clear,
-        propagation: fixup.propagation,
-        userns_fd: 0,
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Default::default()
     };
-    sys::fsmount::set_attributes(target.as_fd(), fixup.recursive, &attributes)
-        .map_err(|e| format!("change mount {path}: {}", e.kind_text()))
+    sys::fsmount::set_attributes(root.as_fd(), false, &attributes).map_err(failed)
 }
 
 fn make_directories(path: &str) -> Result<(), String> {

@@ -12,6 +12,7 @@
     clippy::print_stderr
 )]
 
+mod annotations;
 mod append;
 mod apply;
 mod cache;
@@ -19,6 +20,7 @@ mod commands;
 mod dirs;
 mod host;
 mod names;
+mod random;
 mod schema;
 mod spec;
 mod support;

@@ -15,6 +15,7 @@ pub(crate) mod path;
 mod slot;
 mod types;
 
+use crate::device::policy::RuleError;
 use crate::document::DocumentError;
 
 pub use apply::{Applied, Outcome, apply, apply_traced};
@@ -92,6 +93,9 @@ pub enum EditError {
         /// The JSON type found.
         found: &'static str,
     },
+    /// The list of device rules cannot be honoured, before or after an edit of it.
+    #[error("config.json: {0}")]
+    Rule(#[from] RuleError),
     /// The edit would break an invariant (see `invariants`).
     #[error("config.json: {field}: {reason}")]
     Invariant {

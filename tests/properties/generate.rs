@@ -1,6 +1,8 @@
 //! Documents and plans by chance. Names and numbers come from small pools, so
 //! that edits meet what is already there.
 
+use kusabi::device::policy::Policy;
+use kusabi::document::Document;
 use kusabi::edit::{
     Access, DeviceKind, DeviceNode, DeviceRule, Edit, Hook, HookStage, IdMapping, IntelRdt, Mount,
     NamespaceKind, Origin, Plan, Rule,
@@ -194,7 +196,7 @@ pub fn config() -> impl Strategy<Value = Json> {
         member(
             "resources",
             fields(vec![
-                member("devices", vec(rule_json(), 0..5).prop_map(Json::Array)),
+                member("devices", rules_json()),
                 member(
                     "pids",
                     number().prop_map(|limit| Json::object([("limit", limit)])),
@@ -289,6 +291,26 @@ fn rule_json() -> impl Strategy<Value = Json> {
             ])
         },
     )
+}
+
+/// Rules that have a policy together: one that has none is left out.
+fn rules_json() -> impl Strategy<Value = Json> {
+    vec(rule_json(), 0..5).prop_map(|rules| {
+        let mut kept = Vec::new();
+        for rule in rules {
+            kept.push(rule);
+            let linux = Json::object([(
+                "resources",
+                Json::object([("devices", Json::Array(kept.clone()))]),
+            )]);
+            let text = Json::object([("linux", linux)]).write("");
+            let document = Document::parse(text.as_bytes()).unwrap();
+            if Policy::from_rules(&document.device_rules().unwrap()).is_err() {
+                kept.pop();
+            }
+        }
+        Json::Array(kept)
+    })
 }
 
 const DESTINATIONS: [&str; 7] = ["/a", "/a/", "/a/b", "/a/b/c", "/d", "//d/e", "/f"];

@@ -109,26 +109,27 @@ pub(super) fn allow_device(root: &mut Value, rule: &DeviceRule) -> Result<Outcom
     if rule.access.is_empty() {
         return Ok(Outcome::Unchanged);
     }
-    let rules = device_rules(root)?;
-    // A list without a policy is refused when the filter is made, which says
-    // why; until then it allows nothing for certain.
-    let policy = Policy::from_rules(&rules).ok();
-    if policy.as_ref().is_some_and(|policy| allows(policy, rule)) {
+    let old = device_rules(root)?;
+    let policy = Policy::from_rules(&old)?;
+    if allows(&policy, rule) {
         return Ok(Outcome::Unchanged);
     }
     let mut new = rule.clone();
-    let mut says_all = false;
-    if let Some(policy) = policy.filter(|_| is_exact(rule)) {
+    let exact = is_exact(rule);
+    if exact {
         // One rule says all that the device has had so far and what is new, so
         // that earlier ones for this very device have nothing left to say.
         new.access |= granted(&policy, rule);
-        says_all = true;
     }
     let superseded = |old: &DeviceRule| {
-        old.allow && same_region(old, &new) && (says_all || new.access.contains(old.access))
+        old.allow && same_region(old, &new) && (exact || new.access.contains(old.access))
     };
+    let mut rules: Vec<DeviceRule> = old.iter().filter(|old| !superseded(old)).cloned().collect();
+    rules.push(new.clone());
+    Policy::from_rules(&rules)?;
+
     let list = Slot::at(root, &RULES)?.array()?;
-    let mut kept = rules.iter().map(|old| !superseded(old));
+    let mut kept = old.iter().map(|old| !superseded(old));
     list.retain(|_| kept.next().unwrap_or(true));
     list.push(rule_to_json(&new));
     Ok(Outcome::Changed)

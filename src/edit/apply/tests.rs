@@ -271,15 +271,28 @@ fn a_device_has_one_rule_or_none_where_it_is_already_allowed() {
             r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"},{"allow":true,"type":"c","major":195,"minor":0,"access":"rwm"}"#,
         ),
     );
-    // A wildcard that is partly denied keeps what it still says.
+    // Two rules that only together allow reading and writing: one that does.
     becomes(
+        &rules(r#"{"allow":true,"type":"c","major":195,"access":"r"}"#),
+        [allow(195, 0, "w")],
+        &rules(
+            r#"{"allow":true,"type":"c","major":195,"access":"r"},{"allow":true,"type":"c","major":195,"minor":0,"access":"rw"}"#,
+        ),
+    );
+    // Lists that runc refuses too.
+    fails(
         &rules(
             r#"{"allow":true,"type":"c","major":195,"access":"rwm"},{"allow":false,"type":"c","major":195,"minor":5,"access":"rwm"}"#,
         ),
-        [allow(195, None, "r")],
+        allow(195, 0, "r"),
+        "linux.resources.devices[1]: rule \"deny c 195:5 rwm\" not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule \"allow c 195:* rwm\"): name the devices one by one instead",
+    );
+    fails(
         &rules(
-            r#"{"allow":true,"type":"c","major":195,"access":"rwm"},{"allow":false,"type":"c","major":195,"minor":5,"access":"rwm"},{"allow":true,"type":"c","major":195,"access":"r"}"#,
+            r#"{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":195,"access":"w"}"#,
         ),
+        allow(195, 0, "rw"),
+        "linux.resources.devices[2]: rule \"allow c 195:0 rwm\" not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule \"deny c 195:* w\"): name the devices one by one instead",
     );
     fails(
         &rules(r#"{"allow":true,"type":"x","access":"r"}"#),

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::prepare::prepare;
 use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices};
+use crate::edit::Edit;
 use crate::error::{Error, Result};
 use crate::runtime::create::{CreateRequest, Created, create};
 use crate::runtime::seal;
@@ -59,6 +60,15 @@ pub(super) fn create_from(
         absolute(&bundle.pid_file)?,
         absolute(&bundle.pidfd_socket)?,
     );
+    let host_paths: Vec<(PathBuf, PathBuf)> = prepared
+        .plan
+        .edits
+        .iter()
+        .filter_map(|planned| match &planned.edit {
+            Edit::AddDevice(node) => Some((node.path.clone(), node.host_path.clone())),
+            _ => None,
+        })
+        .collect();
     create(
         &Store::new(context.root.path.clone()),
         &CreateRequest {
@@ -66,6 +76,7 @@ pub(super) fn create_from(
             bundle: &prepared.bundle,
             document: &prepared.applied.document,
             plan: plan.as_bytes(),
+            host_paths: &host_paths,
             console_socket: console.as_deref(),
             foreground,
             pid_file: pid_file.as_deref(),

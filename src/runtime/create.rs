@@ -51,6 +51,9 @@ pub struct CreateRequest<'a> {
     pub document: &'a Document,
     /// The plan, as it is stored beside it.
     pub plan: &'a [u8],
+    /// Where device nodes are on the host, for those that are elsewhere there
+    /// than in the container. `config.json` has no field for it.
+    pub host_paths: &'a [(PathBuf, PathBuf)],
     /// Where the terminal goes, when it is not ours to relay.
     pub console_socket: Option<&'a Path>,
     /// Whether the caller stays and relays the terminal (`run` without `-d`).
@@ -101,7 +104,16 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     )?;
     let rootfs = rootfs_of(document, request.bundle)?;
     let mounts = document.mounts()?;
-    let devices = document.devices()?;
+    let mut devices = document.devices()?;
+    for device in &mut devices {
+        if let Some((_, host)) = request
+            .host_paths
+            .iter()
+            .find(|(path, _)| *path == device.path)
+        {
+            device.host_path.clone_from(host);
+        }
+    }
     let preflight = Rc::new(rootfs::preflight(
         &rootfs,
         &rootfs::View {

@@ -152,20 +152,22 @@ pub fn exec(
     point(Step::ExecRelease)?;
     let pid = newborn.pid;
     let profile = &document.value()["linux"]["seccomp"];
-    newborn.wait_ready(
-        || Ok(()),
-        |fd| {
-            let text = |name: &str| profile[name].as_str().unwrap_or_default();
-            let agent = Path::new(text("listenerPath"));
-            seccomp::notify_agent(
-                agent,
-                text("listenerMetadata"),
-                &state.to_oci(Status::Running),
-                pid,
-                &fd,
-            )
-        },
-    )?;
+    newborn
+        .wait_ready(
+            || Ok(()),
+            |fd| {
+                let text = |name: &str| profile[name].as_str().unwrap_or_default();
+                let agent = Path::new(text("listenerPath"));
+                seccomp::notify_agent(
+                    agent,
+                    text("listenerMetadata"),
+                    &state.to_oci(Status::Running),
+                    pid,
+                    &fd,
+                )
+            },
+        )
+        .map_err(process_failed)?;
     let console = match console_ours {
         Some(ours) => console::receive(&ours, process.console_size, request.console_socket)?,
         None => None,
@@ -184,6 +186,17 @@ pub fn exec(
     undo.disarm();
     drop(undo);
     Ok(Executed { newborn, console })
+}
+
+/// runc's words for a process that did not come up.
+fn process_failed(error: Error) -> Error {
+    match error {
+        Error::Runtime(RuntimeError::Init(text)) => RuntimeError::Init(format!(
+            "exec failed: unable to start container process: {text}"
+        ))
+        .into(),
+        other => other,
+    }
 }
 
 #[allow(

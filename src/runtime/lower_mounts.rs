@@ -109,7 +109,7 @@ pub fn lower_mounts(document: &Value, context: &Context<'_>) -> Result<LoweredMo
         }
     }
     if context.namespaces.is_private(NamespaceKind::User) {
-        bind_devices(document, &mut lowered);
+        bind_devices(context, &mut lowered);
     }
     Ok(lowered)
 }
@@ -298,33 +298,10 @@ fn cgroup_mount(parsed: &Parsed, context: &Context<'_>, lowered: &mut LoweredMou
 /// In a user namespace no node can be made. The library binds the host's node of
 /// the *container's* path; where a CDI file says that the node is elsewhere on
 /// the host, the bind is ours.
-fn bind_devices(document: &Value, lowered: &mut LoweredMounts) {
-    for device in document["linux"]["devices"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
-        let (Some(path), Some(host)) = (
-            device["path"].as_str(),
-            device[HOST_PATH].as_str().filter(|h| !h.is_empty()),
-        ) else {
-            continue;
-        };
-        if host == path {
-            continue;
-        }
+fn bind_devices(context: &Context<'_>, lowered: &mut LoweredMounts) {
+    for device in context.devices.iter().filter(|d| d.host_path != d.path) {
         let options = vec!["bind".to_owned()];
-        lowered.push(
-            Path::new(path),
-            "bind",
-            Path::new(host),
-            options,
-            Vec::new(),
-        );
-        lowered.bound_devices.push(PathBuf::from(path));
+        lowered.push(&device.path, "bind", &device.host_path, options, Vec::new());
+        lowered.bound_devices.push(device.path.clone());
     }
 }
-
-/// Where a device node is on the host, when it is not at its container path.
-/// Not an OCI field: other runtimes ignore it.
-pub const HOST_PATH: &str = "hostPath";

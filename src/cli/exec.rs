@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::container_id::{self, ContainerId};
 use super::values::{self, Refusal};
+use crate::cgroup::SubCgroups;
 
 /// Arguments of `exec`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -66,7 +67,7 @@ pub struct Exec {
     pub(super) cgroup_words: Vec<String>,
     /// `--cgroup`, read.
     #[arg(skip)]
-    pub cgroup: SubCgroup,
+    pub cgroups: SubCgroups,
     /// Allow it in a paused container
     #[arg(long)]
     pub ignore_paused: bool,
@@ -87,22 +88,11 @@ pub struct ExecUser {
     pub gid: Option<u32>,
 }
 
-/// Where below the container's cgroup an exec goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum SubCgroup {
-    /// Nothing was said.
-    #[default]
-    Unset,
-    /// One path, for cgroup v2.
-    Unified(String),
-    /// Controller and path, for cgroup v1; no controller twice.
-    Controllers(Vec<(String, String)>),
-}
-
 impl Exec {
     /// The second half of reading: what no single word tells.
     pub(super) fn finish(mut self) -> Result<Self, Refusal> {
-        self.cgroup = sub_cgroup(&std::mem::take(&mut self.cgroup_words)).map_err(Refusal::Exec)?;
+        self.cgroups = SubCgroups::parse(&std::mem::take(&mut self.cgroup_words))
+            .map_err(|error| Refusal::Exec(error.to_string()))?;
         Ok(self)
     }
 }
@@ -143,38 +133,6 @@ fn additional_gid(text: &str) -> Result<u32, Refusal> {
         .ok()
         .filter(|gid| *gid != u32::MAX)
         .ok_or_else(|| Refusal::Exec(format!("additional-gids: {value} is not a group id")))
-}
-
-fn sub_cgroup(words: &[String]) -> Result<SubCgroup, String> {
-    let mut controllers: Vec<(String, String)> = Vec::new();
-    for word in words {
-        let Some((names, path)) = word.split_once(':') else {
-            if words.len() == 1 {
-                return Ok(SubCgroup::Unified(word.clone()));
-            }
-            return Err(format!(
-                "invalid --cgroup argument: {word} (missing <controller>: prefix)"
-            ));
-        };
-        for name in names.split(',') {
-            if name.is_empty() {
-                return Err(format!(
-                    "invalid --cgroup argument: {word} (empty <controller> prefix)"
-                ));
-            }
-            if controllers.iter().any(|(known, _)| known == name) {
-                return Err(format!(
-                    "invalid --cgroup argument(s): controller {name} specified multiple times"
-                ));
-            }
-            controllers.push((name.to_owned(), path.to_owned()));
-        }
-    }
-    Ok(if controllers.is_empty() {
-        SubCgroup::Unset
-    } else {
-        SubCgroup::Controllers(controllers)
-    })
 }
 
 #[cfg(test)]
@@ -219,34 +177,6 @@ mod tests {
                 matches!(&error, Refusal::Exec(why) if why.starts_with("bad uid: ") || why.starts_with("bad gid: ")),
                 "{text:?}: {error}"
             );
-        }
-    }
-
-    #[test]
-    fn sub_cgroups() {
-        let read =
-            |words: &[&str]| sub_cgroup(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(read(&[]), Ok(SubCgroup::Unset));
-        assert_eq!(read(&["/sub"]), Ok(SubCgroup::Unified("/sub".to_owned())));
-        assert_eq!(
-            read(&["cpu,cpuacct:/a", "memory:/b"]),
-            Ok(SubCgroup::Controllers(vec![
-                pair("cpu", "/a"),
-                pair("cpuacct", "/a"),
-                pair("memory", "/b")
-            ]))
-        );
-        for (words, why) in [
-            (&["/a", "/b"][..], "missing <controller>: prefix"),
-            (&[":/a"], "empty <controller> prefix"),
-            (&["cpu,:/a"], "empty <controller> prefix"),
-            (
-                &["cpu:/a", "cpu:/b"],
-                "controller cpu specified multiple times",
-            ),
-        ] {
-            assert!(read(words).unwrap_err().contains(why), "{words:?}");
         }
     }
 }

@@ -46,7 +46,7 @@ pub use delete::Delete;
 pub use devices::Devices;
 pub use edit::Edit;
 pub use events::Events;
-pub use exec::{Exec, ExecUser, SubCgroup};
+pub use exec::{Exec, ExecUser};
 pub use explain::{Explain, ExplainFormat};
 pub use globals::{Caller, Globals, LogFormat, RootIsSlash, RootOrigin, Rootless, StateRoot};
 pub use help::full_definition;

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::runtime::create::{CreateRequest, Created, create};
 use crate::runtime::seal;
 use crate::runtime::state::Store;
+use crate::runtime::support::SYSTEMD_DRIVER;
 
 /// Creates a container that waits for `start`.
 ///
@@ -39,7 +40,7 @@ pub(super) fn create_from(
     id: &str,
     foreground: bool,
 ) -> Result<Created> {
-    if context.globals.systemd_cgroup {
+    if context.globals.systemd_cgroup && !SYSTEMD_DRIVER {
         return Err(Error::Usage(
             "--systemd-cgroup: the systemd cgroup driver is not available in this version; use the cgroupfs driver".into(),
         ));

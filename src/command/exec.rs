@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::context::Context;
-use crate::cgroup::{CgroupError, SubCgroups};
-use crate::cli::{Exec, SubCgroup};
+use crate::cli::Exec;
 use crate::document::Document;
 use crate::error::{Error, Result};
+use crate::log;
 use crate::runtime::exec::{ExecRequest, exec};
 use crate::runtime::state::Store;
 use crate::runtime::supervise::Supervisor;
@@ -37,14 +37,6 @@ fn execute(context: &Context<'_>, arguments: &Exec) -> Result<u8> {
     } else {
         Some(Supervisor::new(false)?)
     };
-    let cgroups = match &arguments.cgroup {
-        SubCgroup::Unset => SubCgroups::default(),
-        SubCgroup::Unified(path) => SubCgroups::parse(&[path]).map_err(CgroupError::from)?,
-        SubCgroup::Controllers(list) => {
-            let words: Vec<String> = list.iter().map(|(c, p)| format!("{c}:{p}")).collect();
-            SubCgroups::parse(&words).map_err(CgroupError::from)?
-        }
-    };
     let absolute = |path: &Option<PathBuf>| -> Result<Option<PathBuf>> {
         path.as_deref()
             .map(|p| std::path::absolute(p).map_err(|e| Error::io("resolve", p, e)))
@@ -69,7 +61,7 @@ fn execute(context: &Context<'_>, arguments: &Exec) -> Result<u8> {
             pidfd_socket: pidfd.as_deref(),
             preserve_fds: arguments.preserve_fds,
             listen_fds: context.listen_fds,
-            cgroups: &cgroups,
+            cgroups: &arguments.cgroups,
             ignore_paused: arguments.ignore_paused,
         },
     )?;
@@ -77,6 +69,8 @@ fn execute(context: &Context<'_>, arguments: &Exec) -> Result<u8> {
     let Some(supervisor) = supervisor else {
         return Ok(0);
     };
+    // It runs, for as long as it likes: what there is to warn of is said now.
+    log::commit();
     let newborn = executed.newborn;
     let status = supervisor.run(newborn.pid, &newborn.pidfd, executed.console)?;
     Ok(u8::try_from(status & 0xff).unwrap_or(u8::MAX))

@@ -11,9 +11,11 @@ use serde_json::{Map, Value, json};
 use super::{output, version};
 use crate::edit::HookStage;
 use crate::error::Result;
+use crate::runtime::support::{REFUSED_LINUX_FIELDS, REFUSED_MOUNT_OPTIONS, SYSTEMD_DRIVER};
 
-/// Mount options that libcontainer turns into mount flags.
-const LIBRARY_MOUNT_OPTIONS: &[&str] = &[
+/// Mount options that libcontainer turns into mount flags; what `lower` gives a
+/// meaning beyond these belongs here, too.
+const MOUNT_OPTIONS: &[&str] = &[
     "async",
     "atime",
     "bind",
@@ -66,20 +68,6 @@ const LIBRARY_MOUNT_OPTIONS: &[&str] = &[
     "rstrictatime",
     "rsuid",
     "rsymfollow",
-];
-
-/// Mount options of runc that libcontainer takes for file system data, or for
-/// nothing: kusabi gives them their meaning before the library sees them.
-const LOWERED_MOUNT_OPTIONS: &[&str] = &[
-    "iversion",
-    "lazytime",
-    "loud",
-    "noiversion",
-    "nolazytime",
-    "nosymfollow",
-    "silent",
-    "symfollow",
-    "tmpcopyup",
 ];
 
 /// Kinds of namespaces.
@@ -171,12 +159,18 @@ fn features() -> Value {
         "linux": {
             "namespaces": NAMESPACES,
             "capabilities": capabilities(),
-            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true },
+            "cgroup": {
+                "v1": true,
+                "v2": true,
+                "systemd": SYSTEMD_DRIVER,
+                "systemdUser": SYSTEMD_DRIVER,
+            },
             "seccomp": seccomp(),
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": true },
+            "intelRdt": { "enabled": honours("intelRdt") },
+            "mountExtensions": { "idmap": { "enabled": !REFUSED_MOUNT_OPTIONS.contains(&"idmap") } },
+            "netDevices": { "enabled": honours("netDevices") },
         },
         "annotations": annotations(),
         "potentiallyUnsafeConfigAnnotations": UNSAFE_ANNOTATIONS,
@@ -184,9 +178,18 @@ fn features() -> Value {
 }
 
 fn mount_options() -> Vec<&'static str> {
-    let mut options = [LIBRARY_MOUNT_OPTIONS, LOWERED_MOUNT_OPTIONS].concat();
+    let mut options: Vec<&str> = MOUNT_OPTIONS
+        .iter()
+        .copied()
+        .filter(|option| !REFUSED_MOUNT_OPTIONS.contains(option))
+        .collect();
     options.sort_unstable();
     options
+}
+
+/// Whether a field of `linux` is honoured.
+fn honours(field: &str) -> bool {
+    !REFUSED_LINUX_FIELDS.contains(&field)
 }
 
 /// All that a capability set may name, in the kernel's order.
@@ -261,6 +264,7 @@ mod tests {
         assert_eq!(options, unique);
         assert!(options.is_sorted());
         assert!(options.contains(&"rro") && options.contains(&"rprivate"));
+        assert!(!options.iter().any(|o| REFUSED_MOUNT_OPTIONS.contains(o)));
     }
 
     #[test]

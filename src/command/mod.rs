@@ -48,9 +48,19 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         Command::Cdi(arguments) => cdi::run(arguments)?,
         Command::Completions(arguments) => completions::run(arguments)?,
         Command::Man => man::run()?,
-        _ => return Err(Error::Usage("not available in this build".to_owned())),
+        Command::Pause(_) => return Err(missing("pause")),
+        Command::Resume(_) => return Err(missing("resume")),
+        Command::Update(_) => return Err(missing("update")),
+        Command::Events(_) => return Err(missing("events")),
+        Command::Checkpoint(_) => return Err(missing("checkpoint")),
+        Command::Restore(_) => return Err(missing("restore")),
     }
     Ok(0)
+}
+
+/// A command that can be read but not done.
+fn missing(command: &str) -> Error {
+    Error::Usage(format!("{command}: not available in this version"))
 }
 
 /// Shows the help that belongs to a command line which cannot be read, on

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::create::create_from;
 use crate::cli::Run;
 use crate::error::Result;
+use crate::log;
 use crate::runtime::create::Created;
 use crate::runtime::delete::delete;
 use crate::runtime::seal;
@@ -49,6 +50,8 @@ pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
     let Some(supervisor) = supervisor else {
         return Ok(0);
     };
+    // It runs, for as long as it likes: what there is to warn of is said now.
+    log::commit();
     // Others may look at, stop and delete it meanwhile.
     let store = crate::runtime::state::Store::new(context.root.path.clone());
     drop(locked);

@@ -635,7 +635,7 @@ fn refuse_unsupported(value: &Value, namespaces: &Namespaces) -> Result<()> {
         Value::Array(list) => !list.is_empty(),
         _ => true,
     };
-    for field in ["netDevices", "intelRdt"] {
+    for field in super::support::REFUSED_LINUX_FIELDS {
         if filled(&linux[field]) {
             return Err(RuntimeError::config(
                 format!("linux.{field}"),

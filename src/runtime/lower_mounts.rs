@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::RuntimeError;
 use super::lower::Context;
+use super::support::REFUSED_MOUNT_OPTIONS;
 use crate::edit::{Mount, NamespaceKind};
 use crate::error::Result;
 use crate::rootfs::Placement;
@@ -77,17 +78,6 @@ impl LoweredMounts {
     }
 }
 
-/// Options the library parses but does not apply, and nobody does yet.
-const UNSUPPORTED: &[&str] = &[
-    "idmap",
-    "ridmap",
-    "tmpcopyup",
-    "sync",
-    "dirsync",
-    "remount",
-    "mand",
-];
-
 /// Lowers every mount, in order.
 ///
 /// # Errors
@@ -147,7 +137,7 @@ impl Parsed {
         }
         for option in mount["options"].as_array().into_iter().flatten() {
             let option = option.as_str().unwrap_or_default();
-            if UNSUPPORTED.contains(&option) {
+            if REFUSED_MOUNT_OPTIONS.contains(&option) {
                 return Err(unsupported(&format!("{field}.options"), option));
             }
             if let Some(change) = propagation(option) {

@@ -38,6 +38,7 @@ pub mod signal;
 pub mod start;
 pub mod state;
 pub mod supervise;
+pub mod support;
 pub mod tail;
 pub mod undo;
 

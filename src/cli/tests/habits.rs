@@ -25,8 +25,8 @@ fn what_follows_an_execs_id_is_not_read() {
     assert_eq!(line.cap, ["CAP_NET_ADMIN"]);
     assert_eq!(line.no_new_privs, Some(true));
     assert_eq!(
-        line.cgroup,
-        SubCgroup::Controllers(vec![("cpu".to_owned(), "/a".to_owned())])
+        line.cgroups,
+        crate::cgroup::SubCgroups::parse(&["cpu:/a"]).unwrap()
     );
     assert_eq!(exec("exec ID -- ls -l").args, ["ls", "-l"]);
     assert_eq!(exec("exec -- ID ls").args, ["ls"]);

@@ -25,10 +25,10 @@
 //! # Where things may happen
 //!
 //! [`document`], [`request`], [`cdi`] (bytes in), [`gpu`], [`edit`],
-//! [`rootless`], [`yaml`], `device::{rules, policy, program}` and `cgroup::path`
-//! are pure: values in, values out, no file system, environment, process or
-//! system call. A test (`tests/purity.rs`) enforces it. Probing the host lives in
-//! [`host`]; `unsafe` is confined to [`sys`].
+//! [`rootless`], [`yaml`], `device::{rules, policy, program}`, `cgroup::path` and
+//! `host::facts` are pure: values in, values out, no file system, environment,
+//! process or system call. A test (`tests/purity.rs`) enforces it. Probing the
+//! host lives in the rest of [`host`]; `unsafe` is confined to [`sys`].
 #![cfg_attr(
     test,
     allow(

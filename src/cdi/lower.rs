@@ -41,9 +41,10 @@ impl<'p> Merged<'p> {
                     replace_in_place(&mut merged.env, (name, value), origin, |v| v.0);
                 }
             }
-            for node in &edits.device_nodes {
-                replace_at_end(&mut merged.nodes, node, origin, |n| clean(&n.path));
-            }
+            // Replaced only once their devices are known: rights add up.
+            merged
+                .nodes
+                .extend(edits.device_nodes.iter().map(|node| (node, origin)));
             for device in &edits.net_devices {
                 replace_in_place(&mut merged.net_devices, device, origin, |d| {
                     d.host_interface_name.as_str()
@@ -134,7 +135,7 @@ fn nodes(
     context: &Context,
     plan: &mut Plan,
 ) -> Result<(), CdiError> {
-    let mut lowered = Vec::new();
+    let mut kept: Vec<Sourced<'_, edit::DeviceNode>> = Vec::new();
     // One rule for one device, however many nodes name it.
     let mut rules: BTreeMap<(DeviceKind, u32, u32), Access> = BTreeMap::new();
     for (node, origin) in &merged.nodes {
@@ -143,9 +144,12 @@ fn nodes(
             let key = (device.kind, device.major, device.minor);
             *rules.entry(key).or_insert(Access::empty()) |= access(&node.permissions);
         }
-        lowered.push((device, *origin));
+        replace_at_end(&mut kept, device, origin, |device| {
+            clean(&device.path.to_string_lossy())
+        });
     }
-    for (device, origin) in lowered {
+    // A device whose every node has been replaced gets none.
+    for (device, origin) in kept {
         let key = (device.kind, device.major, device.minor);
         plan.push(Edit::AddDevice(device), origin.clone());
         let access = rules.remove(&key).unwrap_or(Access::empty());
@@ -209,12 +213,13 @@ fn lower_node(
                 // A FIFO has no numbers; the container gets its own.
                 (Some(DeviceKind::Fifo), _) => (DeviceKind::Fifo, 0, 0, None),
                 (Some(kind), Some((major, minor))) if context.mode == Mode::Explain => {
-                    plan.note(
+                    note_once(
+                        plan,
+                        origin,
                         format!(
                             "device node {} {why}, the file says {major}:{minor}; create would fail",
                             node.host()
                         ),
-                        origin.clone(),
                     );
                     (kind, major, minor, None)
                 }
@@ -268,7 +273,9 @@ fn note_stale(
         && kind != DeviceKind::Fifo
         && (major, minor) != (facts.major, facts.minor)
     {
-        plan.note(
+        note_once(
+            plan,
+            origin,
             format!(
                 "device node {} is {}:{} on the host, not {major}:{minor} as the file says; \
                  the host's numbers are used",
@@ -276,8 +283,14 @@ fn note_stale(
                 facts.major,
                 facts.minor
             ),
-            origin.clone(),
         );
+    }
+}
+
+/// Several devices may name one node; what is odd about it is said once.
+fn note_once(plan: &mut Plan, origin: &Origin, text: String) {
+    if !plan.notes.iter().any(|note| note.text == text) {
+        plan.note(text, origin.clone());
     }
 }
 

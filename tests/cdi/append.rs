@@ -133,6 +133,12 @@ fn a_device_has_at_most_one_rule() {
             ["/dev/b", "/dev/dev1", "none"],
             vec![],
         ),
+        // One path twice: rights add up, as the reference's two rules do.
+        (
+            ["/dev/a", "/dev/dev1", "rw"],
+            ["/dev/a", "/dev/dev1", "none"],
+            vec![(1, "rw")],
+        ),
         // One path: the later node, and no rule for the one that it replaced.
         (
             ["/dev/a", "/dev/dev1", "r"],

@@ -422,12 +422,18 @@ pub fn number<T: TryFrom<i128> + Bounds>(node: &Node, trail: &Trail, report: &Re
 
 /// An integer as YAML 1.1 and Go read it, which is what CDI files are written
 /// for: `438`, `0666` and `0o666` (octal), `0x1b6`, `0b1`, `_` between digits.
+/// Also one in the clothes of a float (`438.0`, `1e3`), as JSON Schema has it.
 pub(super) fn integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
         _ => (false, text),
     };
+    let magnitude = whole(digits).or_else(|| whole_float(digits))?;
+    Some(if negative { -magnitude } else { magnitude })
+}
+
+fn whole(digits: &str) -> Option<i128> {
     let (radix, digits) = match digits.as_bytes() {
         [b'0', b'x' | b'X', ..] => (16, &digits[2..]),
         [b'0', b'o' | b'O', ..] => (8, &digits[2..]),
@@ -440,6 +446,19 @@ pub(super) fn integer(text: &str) -> Option<i128> {
     if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
         return None;
     }
-    let value = i128::from_str_radix(&digits, radix).ok()?;
-    Some(if negative { -value } else { value })
+    i128::from_str_radix(&digits, radix).ok()
+}
+
+fn whole_float(digits: &str) -> Option<i128> {
+    /// Up to here every integer has a float of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) || !digits.chars().all(number) {
+        return None;
+    }
+    let value: f64 = digits.parse().ok()?;
+    if value.fract() != 0.0 || value > EXACT {
+        return None;
+    }
+    format!("{value:.0}").parse().ok()
 }

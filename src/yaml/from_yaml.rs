@@ -333,5 +333,10 @@ fn collection_tag(tag: Option<&Tag>, suffix: &str, at: Position) -> Result<(), S
 }
 
 fn unknown_tag(tag: &Tag, at: Position) -> SyntaxError {
+    let tag = if tag.is_yaml_core_schema() {
+        format!("!!{}", tag.suffix)
+    } else {
+        tag.to_string()
+    };
     SyntaxError::new(at, format!("tag {tag} means nothing here"))
 }

@@ -20,7 +20,7 @@ pub use fields::{Bounds, Fields, Problem, Report, Step, Trail, number, text};
 /// Deepest nesting of lists and maps, aliases included.
 const MAX_DEPTH: usize = 64;
 /// Most values in one file.
-const MAX_VALUES: usize = 1_000_000;
+const MAX_VALUES: usize = 500_000;
 /// Most values that all aliases of a file may stand for.
 const MAX_ALIASED: usize = 100_000;
 

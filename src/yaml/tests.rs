@@ -149,16 +149,19 @@ fn depth_is_bounded_in_every_way_to_nest() {
 
 #[test]
 fn too_many_values_are_refused() {
-    let text = format!("[{}1]", "1,".repeat(1_000_001));
-    assert!(error(&text).contains("more than 1000000 values"));
+    let text = format!("[{}1]", "1,".repeat(500_001));
+    assert!(error(&text).contains("more than 500000 values"));
     let text = format!("{{\"a\": {text}}}");
-    assert!(error(&text).contains("more than 1000000 values"));
+    assert!(error(&text).contains("more than 500000 values"));
 }
 
 #[test]
 fn tags_other_than_the_core_ones_are_refused() {
     assert_eq!(error("a: !foo x\n"), "1:4: tag !foo means nothing here");
-    assert!(error("a: !!binary x\n").ends_with("means nothing here"));
+    assert_eq!(
+        error("a: !!binary x\n"),
+        "1:4: tag !!binary means nothing here"
+    );
     assert_eq!(places(&tree("a: !!str 5\n"))[1], "1:4 \"5\"");
     assert_eq!(places(&tree("a: !!map {b: 1}\n"))[2], "1:14 1");
 }
@@ -180,9 +183,18 @@ fn integers_read_as_yaml_1_1_and_go_do() {
         ("--7", None),
         ("-+7", None),
         ("0x", None),
-        ("089", None),
-        ("1.0", None),
-        ("1e3", None),
+        ("089", Some(89)),
+        ("1.0", Some(1)),
+        ("-1e3", Some(-1000)),
+        ("1.5", None),
+        ("1e400", None),
+        ("1e30", None),
+        (".0", None),
+        ("inf", None),
+        ("infinity", None),
+        ("nan", None),
+        ("0e", None),
+        ("1e-1", None),
         ("seven", None),
         ("99999999999999999999999999999999999999999", None),
     ] {

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::RuntimeError;
 use super::process::ConsoleSize;
@@ -52,7 +52,8 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Receives the master, sets its size, and hands it to the caller's socket, if
-/// there is one; otherwise it is returned.
+/// there is one; otherwise it is returned, with line ends as the program writes
+/// them.
 ///
 /// # Errors
 /// A child that sent none; a socket that takes none.
@@ -74,12 +75,24 @@ pub fn receive(
             .map_err(|e| RuntimeError::syscall("set the terminal's size", e))?;
     }
     let Some(path) = socket else {
+        keep_line_ends(&master)?;
         return Ok(Some(master));
     };
     let stream = UnixStream::connect(path).map_err(|e| Error::io("connect", path, e))?;
     sys::process::send_fd(stream.as_fd(), &name, Some(master.as_fd()))
         .map_err(|e| Error::io("send to", path, e))?;
     Ok(None)
+}
+
+/// Has the container's terminal pass a line's end as the program wrote it: what
+/// reads our standard output may be a file or a pipe, and a terminal adds the
+/// carriage return itself. To be done before the program runs.
+fn keep_line_ends(master: &OwnedFd) -> Result<()> {
+    let fail = |e: nix::errno::Errno| RuntimeError::syscall("set up the terminal", e);
+    let mut modes = tcgetattr(master).map_err(fail)?;
+    modes.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(master, SetArg::TCSANOW, &modes).map_err(fail)?;
+    Ok(())
 }
 
 /// The caller's terminal in raw mode, joined to a container's master.
@@ -115,6 +128,8 @@ impl Relay {
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             cfmakeraw(&mut raw);
+            // The container's terminal leaves the end of a line to this one.
+            raw.output_flags.insert(OutputFlags::OPOST);
             tcsetattr(&stdin, SetArg::TCSANOW, &raw).map_err(fail)?;
         }
         let relay = Self {
@@ -129,8 +144,12 @@ impl Relay {
 
     /// Gives the container's terminal the size of the caller's.
     pub fn resize(&self) {
-        // A caller without a terminal has no size to give.
-        if let Ok(size) = window_size(io::stdin().as_fd()) {
+        // A caller without a terminal has no size to give, nor has a terminal
+        // that nobody sized.
+        if let Ok(size) = window_size(io::stdin().as_fd())
+            && size.rows != 0
+            && size.columns != 0
+        {
             let _ = set_window_size(self.master.as_fd(), size);
         }
     }

@@ -1,11 +1,18 @@
 //! Terminals: relayed in the foreground, sent over a console socket otherwise.
 
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
-use crate::common::{Config, ConsoleSocket, Sandbox, Spawn, Terminal, on_each_view, wait_until};
+use serde_json::json;
+
+use crate::common::{
+    Bundle, Config, ConsoleSocket, Output, Sandbox, Spawn, Terminal, on_each_view, wait_until,
+};
 
 on_each_view![
     a_foreground_terminal_is_relayed_and_resized,
+    what_is_not_a_terminal_gets_plain_line_ends,
+    a_console_size_outlives_a_terminal_without_one,
     a_console_socket_gets_the_terminal,
     exec_in_the_foreground_has_a_terminal,
     exec_sends_its_terminal_over_a_console_socket,
@@ -54,6 +61,41 @@ fn a_foreground_terminal_is_relayed_and_resized(sandbox: &Sandbox) {
     // Ours was raw meanwhile: what was typed is echoed once, by the container's.
     assert_eq!(terminal.shown().matches("some words").count(), 2);
     terminal.wait_for_end();
+}
+
+fn what_is_not_a_terminal_gets_plain_line_ends(sandbox: &Sandbox) {
+    let bundle = sandbox.bundle(&with_terminal("echo one; echo two"));
+    let (_terminal, slave) = Terminal::open();
+    let out = output_of(sandbox, &["run", "--bundle"], &bundle, slave);
+    assert_eq!(out.succeeded().stdout, "one\ntwo\n");
+}
+
+fn a_console_size_outlives_a_terminal_without_one(sandbox: &Sandbox) {
+    // What is typed comes through the relay, which has set its size by then.
+    let config = with_terminal("read line; stty size")
+        .set("/process/consoleSize", json!({"height": 10, "width": 110}));
+    let bundle = sandbox.bundle(&config);
+    let (terminal, slave) = Terminal::open();
+    terminal.resize(0, 0);
+    terminal.type_in("go on\n");
+    let out = output_of(sandbox, &["run", "--bundle"], &bundle, slave);
+    assert_eq!(out.succeeded().stdout, "go on\n10 110\n");
+}
+
+/// As [`from_a_terminal`], but only standard input is the terminal.
+fn output_of(sandbox: &Sandbox, args: &[&str], bundle: &Bundle, slave: OwnedFd) -> Output {
+    Spawn::new("setsid", &sandbox.dir().join("setsid"))
+        .arg("--ctty")
+        .arg(&sandbox.runtime().path)
+        .arg("--root")
+        .arg(sandbox.root())
+        .args(args)
+        .arg(&bundle.path)
+        .arg(&bundle.id)
+        .with(|command| {
+            command.stdin(slave);
+        })
+        .output()
 }
 
 fn a_console_socket_gets_the_terminal(sandbox: &Sandbox) {

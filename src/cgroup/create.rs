@@ -16,14 +16,26 @@ use super::{delegate, file, writer};
 /// that made it and ends.
 const RACES: usize = 16;
 
-pub(super) fn create(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Cgroup> {
+/// A cgroup that is about to be made: checked, with nothing done yet.
+///
+/// Whoever stores [`Planned::cgroup`] before [`Planned::make`] can remove what
+/// was made even if it is killed in between.
+#[derive(Debug)]
+pub struct Planned {
+    cgroup: Cgroup,
+    places: Vec<Place>,
+    owner: Option<u32>,
+    lenient: bool,
+}
+
+pub(super) fn plan(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Planned> {
     let resources = Resources::parse(spec.resources)?;
     if !layout.is_v2() && !resources.unified.is_empty() {
         return Err(ResourceError::UnifiedOnV1.into());
     }
     let asked = spec.cgroups_path.filter(|p| !p.is_empty());
     let places = path::places(layout, &Wanted::new(asked, spec.id, spec.rootless)?)?;
-    let mut cgroup = Cgroup {
+    let cgroup = Cgroup {
         driver: Driver::Cgroupfs,
         v2: layout.is_v2(),
         directories: places
@@ -33,27 +45,67 @@ pub(super) fn create(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Cgroup> {
                 path: p.path.clone(),
             })
             .collect(),
-        made: Vec::new(),
+        made: places.iter().flat_map(missing).collect(),
         rootless: spec.rootless,
         resources,
     };
     refuse_in_use(&cgroup)?;
-    // Nobody asked for this cgroup: without permission there is none.
-    let lenient = spec.rootless && asked.is_none();
-    let result = if layout.is_v2() {
-        unified(&mut cgroup, &places, lenient)
-    } else {
-        legacy(&mut cgroup, &places, lenient)
-    };
-    let result = result.and_then(|()| match (spec.owner, cgroup.directory("")) {
-        (Some(uid), Some(directory)) if cgroup.v2 => delegate::delegate(directory, uid),
-        _ => Ok(()),
-    });
-    if let Err(error) = result {
-        cgroup.undo();
-        return Err(CgroupError::Create(Box::new(error)));
+    Ok(Planned {
+        cgroup,
+        places,
+        owner: spec.owner,
+        // Nobody asked for this cgroup: without permission there is none.
+        lenient: spec.rootless && asked.is_none(),
+    })
+}
+
+impl Planned {
+    /// The cgroup as it will be, all directories that are not there yet counted
+    /// as made by us.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
     }
-    Ok(cgroup)
+
+    /// Makes the directories. On failure nothing that was made stays.
+    ///
+    /// # Errors
+    /// One cannot be made.
+    pub fn make(self) -> Result<Cgroup> {
+        let Self {
+            mut cgroup,
+            places,
+            owner,
+            lenient,
+        } = self;
+        cgroup.made.clear();
+        let result = if cgroup.v2 {
+            unified(&mut cgroup, &places, lenient)
+        } else {
+            legacy(&mut cgroup, &places, lenient)
+        };
+        let result = result.and_then(|()| match (owner, cgroup.directory("")) {
+            (Some(uid), Some(directory)) if cgroup.v2 => delegate::delegate(directory, uid),
+            _ => Ok(()),
+        });
+        if let Err(error) = result {
+            cgroup.undo();
+            return Err(CgroupError::Create(Box::new(error)));
+        }
+        Ok(cgroup)
+    }
+}
+
+/// The directories on the way down to `place` that are not there, parents first.
+fn missing(place: &Place) -> Vec<PathBuf> {
+    let mut missing: Vec<PathBuf> = place
+        .path
+        .ancestors()
+        .take_while(|path| *path != place.mount_point && !path.is_dir())
+        .map(Path::to_path_buf)
+        .collect();
+    missing.reverse();
+    missing
 }
 
 /// A second container in the same cgroup would share limits and be killed with

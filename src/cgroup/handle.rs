@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::convert::{v1, v2};
+use super::create::Planned;
 use super::error::{CgroupError, Result};
 use super::layout::Layout;
 use super::resources::Resources;
@@ -61,14 +62,22 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
+    /// Checks what is asked for and says what would be made, without making it.
+    ///
+    /// # Errors
+    /// The path or the resources make no sense, or the cgroup is in use or
+    /// frozen.
+    pub fn plan(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Planned> {
+        create::plan(layout, spec)
+    }
+
     /// Makes the container's directory in every hierarchy, ready for processes,
     /// with no limits set yet. On failure nothing that was made stays.
     ///
     /// # Errors
-    /// The path or the resources make no sense, the cgroup is in use or frozen,
-    /// or it cannot be made.
+    /// As [`Self::plan`], or it cannot be made.
     pub fn create(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Self> {
-        create::create(layout, spec)
+        Self::plan(layout, spec)?.make()
     }
 
     /// Writes all limits but device access.

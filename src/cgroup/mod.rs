@@ -32,6 +32,7 @@ mod procs;
 mod remove;
 mod writer;
 
+pub use create::Planned;
 pub use delegate::delegated_uid;
 pub use entry::Entry;
 pub use error::{CgroupError, Result};

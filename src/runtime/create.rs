@@ -154,7 +154,11 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     point(Step::CreateConfig)?;
 
     let layout = Layout::detect()?;
-    let cgroup = Cgroup::create(&layout, &cgroup_spec(request.id, document, &namespaces)?)?;
+    let planned = Cgroup::plan(&layout, &cgroup_spec(request.id, document, &namespaces)?)?;
+    // On record first: whatever kills us, delete knows what to remove.
+    state.cgroup = Some(planned.cgroup().clone());
+    locked.write(&state)?;
+    let cgroup = planned.make()?;
     {
         let cgroup = cgroup.clone();
         undo.push(
@@ -163,7 +167,6 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
         );
     }
     state.cgroup = Some(cgroup.clone());
-    locked.write(&state)?;
     cgroup.apply()?;
     point(Step::CreateCgroup)?;
 

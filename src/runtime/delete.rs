@@ -9,6 +9,7 @@ use super::RuntimeError;
 use super::fault::{Step, point};
 use super::hooks;
 use super::state::{Locked, State, Status};
+use crate::cgroup::CgroupError;
 use crate::edit::HookStage;
 use crate::error::Result;
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
@@ -42,7 +43,11 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
     kill_init(&state, status)?;
     if let Some(cgroup) = &state.cgroup {
         // Also ends what outlived init where the pid namespace is shared.
-        cgroup.kill_all()?;
+        match cgroup.kill_all() {
+            // Removed by a delete that was killed, or not made by such a create.
+            Err(CgroupError::Gone) => {}
+            result => result?,
+        }
     }
     point(Step::DeleteKill)?;
     if let Some(cgroup) = &state.cgroup {

@@ -154,6 +154,31 @@ fn containers_of_one_pod_come_and_go_together() {
     });
 }
 
+/// What is on record before anything is made is enough to remove all of it.
+#[test]
+fn a_plan_knows_what_will_be_made() {
+    everywhere("places::a_plan_knows_what_will_be_made", || {
+        let scratch = Scratch::new("plan");
+        let path = scratch.path("pod/ct");
+        let spec = CgroupSpec {
+            cgroups_path: Some(&path),
+            id: "unused",
+            resources: &Value::Null,
+            rootless: false,
+            owner: None,
+        };
+        let planned = Cgroup::plan(&scratch.layout, &spec).unwrap();
+        assert!(!planned.cgroup().exists());
+        scratch.assert_clean();
+        let recorded = planned.cgroup().clone();
+        let made = planned.make().unwrap();
+        assert_eq!(made, recorded);
+        assert!(made.exists());
+        recorded.remove(PATIENCE).unwrap();
+        scratch.assert_clean();
+    });
+}
+
 #[test]
 fn a_cgroup_in_use_is_refused() {
     everywhere("places::a_cgroup_in_use_is_refused", || {

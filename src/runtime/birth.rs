@@ -15,6 +15,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use super::RuntimeError;
 use super::child::{self, ChildEnds, ChildPlan};
 use super::process::ProcessSpec;
+use super::state::Locked;
 use super::tail::message;
 use crate::edit::IdMapping;
 use crate::error::{Error, Result};
@@ -26,8 +27,9 @@ pub struct CloneRequest<'a> {
     pub flags: u64,
     /// A pid namespace to be born in.
     pub pid_namespace: Option<BorrowedFd<'a>>,
-    /// Where a socket may be made for a moment.
-    pub state_dir: &'a Path,
+    /// The container, whose directory is also where a socket may be made for a
+    /// moment.
+    pub locked: &'a Locked,
 }
 
 /// A process that waits for [`Newborn::release`].
@@ -66,7 +68,7 @@ pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan) -> Result<Newborn> {
         SockFlag::SOCK_CLOEXEC,
     )
     .map_err(|e| RuntimeError::syscall("create sync socket", e))?;
-    let listener = opened_listener(request.state_dir)?;
+    let listener = opened_listener(request.locked.path())?;
     let back = match request.pid_namespace {
         Some(namespace) => Some(enter_pid_namespace(namespace)?),
         None => None,
@@ -77,6 +79,7 @@ pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan) -> Result<Newborn> {
         Cloned::Child => {
             drop(ours);
             drop(back);
+            request.locked.close_inherited();
             // A copy left open here would hide that the parent has gone.
             let _ = main_receiver.close();
             let _ = init_sender.close();

@@ -243,7 +243,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
         &CloneRequest {
             flags: clone_flags(&namespaces),
             pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
-            state_dir: &dir,
+            locked: &locked,
         },
         plan,
     )?;

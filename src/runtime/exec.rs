@@ -127,7 +127,7 @@ pub fn exec(
         let clone = CloneRequest {
             flags: 0,
             pid_namespace: differs(init.pid, "pid")?.then(|| pidfd.as_fd()),
-            state_dir: locked.path(),
+            locked,
         };
         match birth::spawn(&clone, plan) {
             Ok(newborn) => break (newborn, ours),

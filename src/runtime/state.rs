@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -143,7 +144,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Locked {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Store {
@@ -247,6 +248,15 @@ impl Locked {
         &self.path
     }
 
+    /// Lets go of the lock in a process that was cloned while it was held, and
+    /// only there. With a copy of its own such a process would keep everybody
+    /// out after the holder has been killed. `self` is unusable afterwards, and
+    /// must never be dropped: dropping unlocks.
+    pub fn close_inherited(&self) {
+        // Never dropped: the process ends with exec or exit.
+        let _ = nix::unistd::close(self.lock.as_raw_fd());
+    }
+
     /// Reads the record.
     ///
     /// # Errors
@@ -339,10 +349,7 @@ fn lock(path: PathBuf) -> Result<Locked> {
         let ours = locked.metadata().map_err(|e| Error::io("stat", &path, e))?;
         match fs::symlink_metadata(&path) {
             Ok(now) if now.ino() == ours.ino() && now.dev() == ours.dev() => {
-                return Ok(Locked {
-                    path,
-                    _lock: locked,
-                });
+                return Ok(Locked { path, lock: locked });
             }
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

@@ -159,13 +159,14 @@ fn before_library(
     if let Some(name) = &plan.keyring {
         join_keyring(name, plan.user_namespace)?;
     }
+    // What createContainer hooks are told; the library runs no others for us.
     let mut state = LibraryState::new(
         &plan.container_id,
-        ContainerStatus::Created,
+        ContainerStatus::Creating,
         Some(pid),
         plan.bundle.clone(),
     );
-    state.annotations = None;
+    state.annotations = serde_json::from_value(plan.tail.state["annotations"].clone()).ok();
     let container = Container {
         state,
         root: plan.bundle,

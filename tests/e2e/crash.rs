@@ -33,7 +33,7 @@ fn at_any_moment(
     command: impl Fn(&Bundle) -> Running,
     check: impl Fn(&Bundle),
 ) {
-    let time = (0..3)
+    let mut times: Vec<Duration> = (0..5)
         .map(|_| {
             let bundle = prepare();
             let start = Instant::now();
@@ -42,10 +42,10 @@ fn at_any_moment(
             clean(sandbox, &bundle);
             time
         })
-        .max()
-        .expect("three times");
-    // A little longer, so that some calls end by themselves.
-    let step = time * 5 / 4 / MOMENTS;
+        .collect();
+    times.sort();
+    // A little longer than usual, so that some calls end by themselves.
+    let step = times[2] * 5 / 4 / MOMENTS;
     let mut killed = 0;
     for moment in 0..MOMENTS {
         let bundle = prepare();
@@ -57,7 +57,7 @@ fn at_any_moment(
         clean(sandbox, &bundle);
     }
     assert!(
-        killed > MOMENTS / 4,
+        killed > MOMENTS / 10,
         "only {killed} of {MOMENTS} were killed"
     );
 }

@@ -199,6 +199,10 @@ fn look(sandbox: &Sandbox, config: &Config, flags: &[&str]) -> [Seen; 2] {
             .set("/process/args", ["/bin/sleep", "100000"]),
     );
     let container = sandbox.run_detached(&bundle);
+    let comm = format!("/proc/{}/comm", container.pid());
+    wait_until("the sleep", || {
+        std::fs::read_to_string(&comm).is_ok_and(|name| name == "sleep\n")
+    });
     let exec = sandbox
         .call(["exec", "--detach"])
         .args(flags)

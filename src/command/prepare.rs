@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cdi::{Context, Mode, Registry, Wanted, search_path};
+use super::cdi;
+use crate::cdi::{Context, Mode, Wanted};
 use crate::cli::Devices;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
-use crate::host::{cdi_dirs, nodes};
+use crate::host::nodes;
 use crate::request::{self, Flags, Request, What};
 
 /// A bundle's configuration, before and after.
@@ -86,11 +87,7 @@ fn resolve(
             .or_default()
             .insert(request.source.clone());
     }
-    let user = user_dir();
-    let spec_dirs = std::env::var("CDI_SPEC_DIRS").ok();
-    let dirs = search_path(explicit, user.as_deref(), spec_dirs.as_deref(), &[]);
-    let files = cdi_dirs::read(&dirs, &cdi_dirs::Options::default());
-    let registry = Registry::load(dirs, files);
+    let registry = cdi::registry(explicit, &[]);
     let resolution = registry.resolve(&wanted)?;
     let facts = nodes::probe(Path::new("/"), resolution.needs())?;
     let process = document.process_user()?;
@@ -101,20 +98,6 @@ fn resolve(
         mode,
     };
     Ok(resolution.plan(&facts, &context)?)
-}
-
-/// `$XDG_CONFIG_HOME/cdi`, for callers who are not root.
-fn user_dir() -> Option<PathBuf> {
-    if nix::unistd::geteuid().is_root() {
-        return None;
-    }
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    let config = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
-    config.map(|dir| dir.join("cdi"))
 }
 
 fn bundle_dir(given: Option<&Path>) -> Result<PathBuf> {

@@ -19,6 +19,7 @@ mod cache;
 mod commands;
 mod dirs;
 mod host;
+mod inject;
 mod names;
 mod random;
 mod schema;

@@ -5,6 +5,7 @@ mod cdi_text;
 mod completions;
 mod context;
 mod create;
+pub mod events;
 mod exec;
 mod explain;
 mod features;
@@ -15,6 +16,7 @@ mod prepare;
 mod ps;
 mod run;
 mod spec;
+pub mod update;
 mod version;
 
 pub use context::Context;

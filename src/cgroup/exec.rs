@@ -15,8 +15,9 @@ const LEAF: &str = "kusabi-exec";
 
 /// A place for an `exec`ed process. Try them in order: the next one if
 /// [`ExecPlace::open`] finds nothing, or `clone3` says `EBUSY` (a cgroup that
-/// hands controllers to its children takes no processes), `EOPNOTSUPP` or
-/// `ENOENT`. The error to report is the first one.
+/// hands controllers to its children takes no processes), `EOPNOTSUPP` (a
+/// threaded one) or `ENODEV` (it has just gone). The error to report is the
+/// first one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecPlace {
     v2: bool,
@@ -48,6 +49,17 @@ impl ExecPlace {
             return Err(CgroupError::Join(Box::new(error)));
         }
         entry::unified(directory)
+    }
+
+    /// The error for a `clone3` into this place that failed.
+    #[must_use]
+    pub fn refused(&self, source: std::io::Error) -> CgroupError {
+        let path = self.directories.first().map(|(_, path)| path.clone());
+        CgroupError::Join(Box::new(CgroupError::Write {
+            value: "0".to_owned(),
+            path: path.unwrap_or_default(),
+            source,
+        }))
     }
 }
 

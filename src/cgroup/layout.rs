@@ -1,6 +1,6 @@
 //! Which cgroup hierarchies this process can see, and where it is in them.
 //!
-//! Read once, from `/proc/self/mountinfo` and `/proc/self/cgroup`; the result is
+//! Read once, from the calling thread's `mountinfo` and `cgroup`; the result is
 //! plain data. A mount that another one hides does not count, so a private
 //! `cgroup2` mounted over a hybrid tree is recognised for what it shows.
 
@@ -74,7 +74,10 @@ impl Layout {
                 .map(std::io::BufReader::new)
                 .map_err(|e| CgroupError::io("open", path, e))
         };
-        Self::parse(open("/proc/self/mountinfo")?, open("/proc/self/cgroup")?)
+        Self::parse(
+            open("/proc/thread-self/mountinfo")?,
+            open("/proc/thread-self/cgroup")?,
+        )
     }
 
     /// The same from the text of the two files.
@@ -87,10 +90,10 @@ impl Layout {
             reason: e.to_string(),
         };
         let mounts = MountInfos::from_buf_read(mountinfo)
-            .map_err(|e| bad("/proc/self/mountinfo", &e))?
+            .map_err(|e| bad("/proc/thread-self/mountinfo", &e))?
             .0;
         let own = ProcessCGroups::from_buf_read(own)
-            .map_err(|e| bad("/proc/self/cgroup", &e))?
+            .map_err(|e| bad("/proc/thread-self/cgroup", &e))?
             .0;
         let seen: Vec<&MountInfo> = mounts
             .iter()
@@ -324,13 +327,13 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("unable to parse /proc/self/mountinfo: ")
+                .starts_with("unable to parse /proc/thread-self/mountinfo: ")
         );
         let error = parse(HYBRID_MOUNTS, "what").unwrap_err();
         assert!(
             error
                 .to_string()
-                .starts_with("unable to parse /proc/self/cgroup: ")
+                .starts_with("unable to parse /proc/thread-self/cgroup: ")
         );
     }
 }

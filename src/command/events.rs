@@ -9,9 +9,33 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
+use super::context::Context;
 use crate::cgroup::stats::Stats;
-use crate::cgroup::{Cgroup, OomEvent};
+use crate::cgroup::{Cgroup, CgroupError, OomEvent};
+use crate::cli::Events;
 use crate::error::{Error, Result};
+use crate::runtime::RuntimeError;
+use crate::runtime::state::{Status, Store};
+
+/// `events`.
+///
+/// # Errors
+/// The container does not run, or as [`once`] and [`follow`].
+pub(super) fn run(context: &Context<'_>, arguments: &Events) -> Result<()> {
+    let id = arguments.id.as_str();
+    let state = Store::new(context.root.path.clone()).load(id)?;
+    if state.status() == Status::Stopped {
+        let text = format!("container with id {id} is not running");
+        return Err(RuntimeError::Refused(text).into());
+    }
+    let cgroup = state.cgroup.ok_or(CgroupError::Gone)?;
+    let mut out = std::io::stdout();
+    if arguments.stats {
+        once(&cgroup, id, &mut out)
+    } else {
+        follow(&cgroup, id, arguments.interval, &mut out)
+    }
+}
 
 /// One line.
 #[derive(Serialize)]

@@ -12,6 +12,7 @@ mod features;
 mod lifecycle;
 mod man;
 mod output;
+mod pause;
 mod prepare;
 mod ps;
 mod run;
@@ -40,6 +41,10 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         Command::Delete(arguments) => lifecycle::delete(&context()?, arguments)?,
         Command::List(arguments) => lifecycle::list(&context()?, arguments)?,
         Command::Exec(arguments) => return exec::run(&context()?, arguments),
+        Command::Pause(arguments) => pause::pause(&context()?, arguments)?,
+        Command::Resume(arguments) => pause::resume(&context()?, arguments)?,
+        Command::Update(arguments) => update::run(&context()?, arguments)?,
+        Command::Events(arguments) => events::run(&context()?, arguments)?,
         Command::Ps(arguments) => ps::run(&context()?, arguments)?,
         Command::Explain(arguments) => explain::explain(arguments)?,
         Command::Edit(arguments) => explain::edit(arguments)?,
@@ -50,10 +55,6 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         Command::Cdi(arguments) => cdi::run(arguments)?,
         Command::Completions(arguments) => completions::run(arguments)?,
         Command::Man => man::run()?,
-        Command::Pause(_) => return Err(missing("pause")),
-        Command::Resume(_) => return Err(missing("resume")),
-        Command::Update(_) => return Err(missing("update")),
-        Command::Events(_) => return Err(missing("events")),
         Command::Checkpoint(_) => return Err(missing("checkpoint")),
         Command::Restore(_) => return Err(missing("restore")),
     }

@@ -10,13 +10,43 @@ use std::io::{self, Read};
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
+use super::context::Context;
 use crate::cgroup::Cgroup;
 use crate::cli::{self, Limits, Update};
 use crate::error::{Error, Result};
+use crate::runtime::RuntimeError;
+use crate::runtime::start::effective;
+use crate::runtime::state::{Status, Store};
 
 pub mod resctrl;
 
 use resctrl::Group;
+
+/// `update`.
+///
+/// # Errors
+/// The container does not run, or as [`Request::new`] and [`Request::apply`].
+pub(super) fn run(context: &Context<'_>, arguments: &Update) -> Result<()> {
+    let store = Store::new(context.root.path.clone());
+    let id = arguments.id.as_str();
+    // Before standard input is waited for, and that before others have to wait.
+    store.load(id)?;
+    let request = Request::new(arguments)?;
+    let locked = store.lock(id)?;
+    let mut state = locked.read()?;
+    let document = effective(&locked)?;
+    let rdt = &document.value()["linux"]["intelRdt"];
+    let group = rdt.is_object().then(|| {
+        let class = rdt["closID"].as_str().filter(|c| !c.is_empty());
+        Group(class.unwrap_or(&state.id).to_owned())
+    });
+    if state.status() == Status::Stopped {
+        return Err(RuntimeError::NotRunning.into());
+    }
+    let cgroup = state.cgroup.as_mut().ok_or(RuntimeError::NotRunning)?;
+    request.apply(cgroup, group.as_ref())?;
+    locked.write(&state)
+}
 
 /// What one `update` asks for.
 #[derive(Debug, Clone, PartialEq)]

@@ -104,8 +104,9 @@ pub fn exec(
         .cgroup
         .as_ref()
         .ok_or_else(|| RuntimeError::Refused("the container has no cgroup on record".into()))?;
-    let mut places = cgroup.exec_places(nix::unistd::Pid::from_raw(init.pid), request.cgroups)?;
-    places.reverse();
+    let places = cgroup.exec_places(nix::unistd::Pid::from_raw(init.pid), request.cgroups)?;
+    let mut places = places.into_iter();
+    let mut refusal: Option<Error> = None;
     if nix::unistd::geteuid().is_root() {
         // The new process is in the container's pid namespace from its first
         // moment: nobody there may look into it (CVE-2016-9962).
@@ -113,9 +114,18 @@ pub fn exec(
     }
     let mut undo = Undo::new();
     let (mut newborn, console_ours) = loop {
-        let entry = match places.pop() {
-            Some(place) => place.open()?,
-            None => Entry::None,
+        let Some(place) = places.next() else {
+            // The place that was meant is the one to tell of.
+            let nowhere = || RuntimeError::Refused("no cgroup takes the process".into()).into();
+            return Err(refusal.unwrap_or_else(nowhere));
+        };
+        let entry = match place.open() {
+            // Init may have moved, and removed where it was.
+            Err(error) if error.is_absent() => {
+                refusal.get_or_insert(error.into());
+                continue;
+            }
+            entry => entry?,
         };
         let (ours, theirs) = match process.terminal {
             true => console::pair().map(|(a, b)| (Some(a), Some(b)))?,
@@ -131,9 +141,16 @@ pub fn exec(
         };
         match birth::spawn(&clone, plan) {
             Ok(newborn) => break (newborn, ours),
-            // A cgroup that has children of its own takes no processes.
+            // A cgroup that hands controllers to its children takes no process,
+            // nor does a threaded one.
             Err(Error::Runtime(RuntimeError::Syscall { source, .. }))
-                if source.raw_os_error() == Some(libc::EBUSY) && !places.is_empty() => {}
+                if matches!(
+                    source.raw_os_error(),
+                    Some(libc::EBUSY | libc::EOPNOTSUPP | libc::ENODEV)
+                ) =>
+            {
+                refusal.get_or_insert(place.refused(source).into());
+            }
             Err(error) => return Err(error),
         }
     };

@@ -2,8 +2,11 @@
 
 use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+
 use super::RuntimeError;
 use super::state::{State, Status};
+use crate::cgroup::CgroupError;
 use crate::error::{Error, Result};
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
 
@@ -49,21 +52,27 @@ pub fn kill(state: &State, signal: i32, all: bool) -> Result<()> {
     Ok(())
 }
 
+/// Init may have ended and others live on, so only a cgroup that has gone says
+/// that the container does not run; and who asked for all is not told even that.
 fn signal_all(
     state: &State,
     cgroup: &crate::cgroup::Cgroup,
     signal: i32,
     asked: bool,
 ) -> Result<()> {
-    if state.status() == Status::Stopped && !asked {
-        return Err(RuntimeError::NotRunning.into());
-    }
-    if signal == libc::SIGKILL {
-        return Ok(cgroup.kill_all()?);
-    }
-    let send = |pid: nix::unistd::Pid| {
-        crate::sys::process::kill(pid.as_raw(), signal)
-            .map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(libc::EINVAL)))
+    let result = if signal == libc::SIGKILL {
+        cgroup.kill_all()
+    } else {
+        cgroup.signal_all(|pid| {
+            crate::sys::process::kill(pid.as_raw(), signal)
+                .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EINVAL)))
+        })
     };
-    Ok(cgroup.signal_all(send)?)
+    match result {
+        Err(CgroupError::Gone) if asked => Ok(()),
+        Err(CgroupError::Gone) if state.status() == Status::Stopped => {
+            Err(RuntimeError::NotRunning.into())
+        }
+        result => Ok(result?),
+    }
 }

@@ -16,6 +16,7 @@
 mod common;
 
 mod cdi;
+mod cgroup;
 mod crash;
 mod filter;
 mod foreground;

@@ -52,7 +52,14 @@ const SIX: &[&str] = &[
     "vendor3.com/class2=device3",
 ];
 
-const PARSED: [Case; 21] = [
+const PARSED: [Case; 23] = [
+    // The injection race of regressions_test.go
+    ("no annotations", &[], Ok(&[])),
+    (
+        "a word",
+        &[("cdi.k8s.io/devices", "foobar")],
+        Err("\"foobar\": it has no '='"),
+    ),
     // ParseAnnotations
     (
         "one vendor, one device",

@@ -227,12 +227,14 @@ pub fn inside(
         Cloned::Child => {
             drop(ours);
             let enter = || -> std::io::Result<()> {
-                if user_namespace {
-                    setns(pidfd, libc::CLONE_NEWUSER)?;
-                    crate::sys::process::setresgid(0)?;
-                    crate::sys::process::setresuid(0)?;
+                if !user_namespace {
+                    return setns(pidfd, libc::CLONE_NEWNS);
                 }
-                setns(pidfd, libc::CLONE_NEWNS)
+                // In one step: as soon as we are in the user namespace we may no
+                // longer look at a process that cannot be dumped.
+                setns(pidfd, libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
+                crate::sys::process::setresgid(0)?;
+                crate::sys::process::setresuid(0)
             };
             let result = enter()
                 .map_err(|e| format!("enter the container's namespaces: {e}"))

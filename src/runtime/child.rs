@@ -49,6 +49,8 @@ pub struct ChildPlan {
     pub join: Vec<(OwnedFd, i32)>,
     /// A new time namespace, with the lines of `timens_offsets`.
     pub time_namespace: Option<String>,
+    /// Whether the parent has to reach into this process without being root.
+    pub stays_dumpable: bool,
     /// Name of the session keyring to join.
     pub keyring: Option<CString>,
     /// For hooks that the library runs.
@@ -144,7 +146,9 @@ fn before_library(
         become_namespace_root()?;
     }
     // Becoming another user has made the process dumpable again.
-    not_dumpable()?;
+    if !plan.stays_dumpable {
+        not_dumpable()?;
+    }
     if let Some(offsets) = &plan.time_namespace {
         enter_time_namespace(offsets)?;
     }

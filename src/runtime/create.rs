@@ -211,6 +211,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
         user_namespace: namespaces.is_private(NamespaceKind::User),
         join: Vec::new(),
         time_namespace: time_offsets(value, &namespaces),
+        stays_dumpable: !nix::unistd::geteuid().is_root(),
         keyring: keyring(request)?,
         container_id: request.id.to_owned(),
         bundle: request.bundle.to_path_buf(),
@@ -220,6 +221,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
             seccomp,
             make_cwd: true,
             readonly_root: lowered.readonly_root,
+            readonly_paths: lowered.readonly_paths,
             start_hooks,
             state: {
                 hook_state["pid"] = if namespaces.is_new(NamespaceKind::Pid) {

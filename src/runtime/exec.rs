@@ -272,6 +272,7 @@ fn child_plan(
             vec![(target, flags)]
         },
         time_namespace: None,
+        stays_dumpable: false,
         keyring: None,
         container_id: state.id.clone(),
         bundle: state.bundle.clone(),
@@ -281,6 +282,7 @@ fn child_plan(
             seccomp,
             make_cwd: false,
             readonly_root: false,
+            readonly_paths: Vec::new(),
             start_hooks: Vec::new(),
             state: Value::Null,
             listen_fds: request.listen_fds,

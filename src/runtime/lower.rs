@@ -93,6 +93,8 @@ pub struct Lowered<'a> {
     pub assembly: Assembly<'a>,
     /// Whether the root becomes read-only in the tail.
     pub readonly_root: bool,
+    /// `linux.readonlyPaths`: the library would add other flags too.
+    pub readonly_paths: Vec<String>,
 }
 
 /// Fields of `linux` that are done elsewhere, or not at all by the library.
@@ -105,6 +107,7 @@ const NOT_FOR_THE_LIBRARY: &[&str] = &[
     "intelRdt",
     "timeOffsets",
     "netDevices",
+    "readonlyPaths",
 ];
 
 /// Lowers the document for a container's init.
@@ -169,6 +172,7 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
         spec,
         assembly,
         readonly_root,
+        readonly_paths: strings(&document["linux"]["readonlyPaths"]),
     })
 }
 
@@ -267,6 +271,15 @@ fn lower_devices(linux: &mut Map<String, Value>, is_libraries: impl Fn(&Path) ->
         kept.push(device);
     }
     *devices = kept;
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn drop_empty(map: &mut Map<String, Value>, field: &str) {

@@ -10,7 +10,8 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -48,6 +49,8 @@ pub struct Plan {
     pub make_cwd: bool,
     /// Whether the root file system becomes read-only.
     pub readonly_root: bool,
+    /// Paths that become read-only mounts of themselves.
+    pub readonly_paths: Vec<String>,
     /// startContainer hooks and the state they get.
     pub start_hooks: Vec<Hook>,
     /// The state, with status created; its pid is 1 inside a pid namespace.
@@ -143,8 +146,14 @@ enum Never {}
 
 fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     let process = &plan.process;
+    if plan.make_cwd {
+        reopen_null()?;
+    }
     if plan.make_cwd && !Path::new(&process.cwd).exists() {
         make_directories(&process.cwd)?;
+    }
+    for path in &plan.readonly_paths {
+        make_path_readonly(path)?;
     }
     if plan.readonly_root {
         make_root_readonly()?;
@@ -205,17 +214,62 @@ fn send(ends: &Ends, tag: u8) -> Result<(), String> {
 
 /// Last: until here something had to be made in it.
 fn make_root_readonly() -> Result<(), String> {
-    let failed = |e: std::io::Error| format!("make the root read-only: {}", e.kind_text());
-    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    let root = nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty())
-        .map_err(std::io::Error::from)
-        .and_then(sys::adopt_fd)
-        .map_err(failed)?;
+    let failed = |e: io::Error| format!("make the root read-only: {}", e.kind_text());
+    let root = open_path("/").map_err(failed)?;
+    read_only(&root).map_err(failed)
+}
+
+/// Binds a path on itself, read-only and otherwise as it was. One that does not
+/// exist needs no protection.
+fn make_path_readonly(path: &str) -> Result<(), String> {
+    let failed = |e: io::Error| format!("can't make {path:?} read-only: {}", e.kind_text());
+    let place = match open_path(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    let copy = sys::fsmount::clone_tree(place.as_fd(), c"", true).map_err(failed)?;
+    read_only(&copy).map_err(failed)?;
+    sys::fsmount::attach(&copy, place.as_fd()).map_err(failed)
+}
+
+fn read_only(mount: &OwnedFd) -> io::Result<()> {
     let attributes = sys::fsmount::Attributes {
         set: libc::MOUNT_ATTR_RDONLY,
         ..Default::default()
     };
-    sys::fsmount::set_attributes(root.as_fd(), false, &attributes).map_err(failed)
+    sys::fsmount::set_attributes(mount.as_fd(), false, &attributes)
+}
+
+fn open_path(path: &str) -> io::Result<OwnedFd> {
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+    let raw = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?;
+    sys::adopt_fd(raw)
+}
+
+/// Standard descriptors that are the host's null device become the container's,
+/// for reading and writing: libcontainer reopens all three for reading only.
+fn reopen_null() -> Result<(), String> {
+    let failed = |e: io::Error| format!("reopen /dev/null: {}", e.kind_text());
+    let null = nix::sys::stat::makedev(1, 3);
+    let is_null = |raw: i32| {
+        nix::sys::stat::fstat(raw)
+            .is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFCHR && s.st_rdev == null)
+    };
+    if !(0..3).any(is_null) {
+        return Ok(());
+    }
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(failed)?;
+    if !is_null(file.as_raw_fd()) {
+        return Err("/dev/null of the container is another device".into());
+    }
+    for raw in (0..3).filter(|raw| is_null(*raw)) {
+        nix::unistd::dup2(file.as_raw_fd(), raw).map_err(|e| failed(e.into()))?;
+    }
+    Ok(())
 }
 
 fn make_directories(path: &str) -> Result<(), String> {
@@ -340,7 +394,7 @@ fn executable(path: &str) -> Result<(), String> {
     if meta.is_dir() {
         return Err("is a directory".into());
     }
-    eaccess(path, AccessFlags::X_OK).map_err(|e| std::io::Error::from(e).kind_text())
+    eaccess(path, AccessFlags::X_OK).map_err(|e| io::Error::from(e).kind_text())
 }
 
 fn c_strings(strings: &[String]) -> Result<Vec<CString>, String> {

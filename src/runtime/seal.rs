@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use super::RuntimeError;
@@ -77,7 +77,10 @@ fn overlay(exe: &Path, state_root: &Path) -> io::Result<OwnedFd> {
     };
     // The second lower directory is there because overlayfs wants two; it may
     // not contain the first, nor lie in it.
-    std::fs::create_dir_all(state_root)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state_root)?;
     let dummy = state_root.canonicalize()?;
     if dummy.starts_with(dir) || dir.starts_with(&dummy) {
         return Err(io::Error::other(

@@ -42,8 +42,11 @@
 //! - Between the last look ([`Assembly::assemble`] ends with one) and pivot, /dev
 //!   or /proc can still be exchanged for another directory of the root. The
 //!   container's programs then see that directory. libcontainer checks /dev/null,
-//!   the terminal and sysctls after pivot by their inode and file system; its
-//!   masked and read-only paths go by name and may miss.
+//!   the terminal and sysctls after pivot by their inode and file system.
+//! - Masked and read-only paths of /proc and /sys are made so on the stage, and
+//!   move with their mounts. Those elsewhere in the root are left to libcontainer,
+//!   which goes by name after pivot: hooks may have to write there first, and who
+//!   can exchange them can write them anyway.
 //! - Directories and empty files for mount points are made in the root and, below
 //!   earlier mounts, in volumes, as with runc. They stay.
 //! - The parents of the root's own path are trusted.
@@ -54,6 +57,7 @@
 mod assemble;
 mod copy_up;
 mod errno;
+mod hide;
 mod mountpoint;
 mod nodes;
 mod rules;
@@ -61,6 +65,7 @@ mod stage;
 mod tree;
 
 pub use assemble::{Assembly, Placement};
+pub use hide::Hidden;
 pub use stage::Stage;
 
 use std::fs::File;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use pathrs::RootRef;
 
+use super::hide::{self, Hidden, HiddenBelow};
 use super::mountpoint::{self, Judge};
 use super::nodes;
 use super::stage::{make_private, open_path, set_propagation_above};
@@ -33,6 +34,7 @@ pub struct Assembly<'a> {
     bind_devices: bool,
     /// Which placement libcontainer mounts on its own /dev.
     dev: Option<usize>,
+    hidden: Hidden,
 }
 
 impl<'a> Assembly<'a> {
@@ -56,6 +58,55 @@ impl<'a> Assembly<'a> {
             devices,
             bind_devices,
             dev,
+            hidden: Hidden::default(),
+        }
+    }
+
+    /// Also hides paths; see [`Assembly::hides`] for which.
+    #[must_use]
+    pub fn hiding(self, hidden: Hidden) -> Self {
+        Self { hidden, ..self }
+    }
+
+    /// Whether a masked or read-only path is done here: those below a mount on
+    /// /proc or /sys, and below any procfs or sysfs. The others are left to
+    /// libcontainer, for hooks may still have to write there.
+    #[must_use]
+    pub fn hides(&self, path: &Path) -> bool {
+        self.mount_to_hide_in(path).is_some()
+    }
+
+    fn mount_to_hide_in(&self, path: &Path) -> Option<(usize, PathBuf)> {
+        let path = mountpoint::lexical(path);
+        let (index, destination) = self
+            .placements
+            .iter()
+            .map(|p| mountpoint::lexical(&p.mount.destination))
+            .enumerate()
+            .filter(|(_, destination)| path.starts_with(destination))
+            // The last one of the longest destination is what is seen there.
+            .max_by_key(|(_, destination)| destination.components().count())?;
+        let mount = &self.placements[index].mount;
+        let kernels = ["/proc", "/sys"]
+            .map(Path::new)
+            .contains(&destination.as_path())
+            || (!is_bind(mount) && matches!(mount.kind.as_deref(), Some("proc" | "sysfs")));
+        hide::below(&path, &destination)
+            .filter(|_| kernels)
+            .map(|rest| (index, rest))
+    }
+
+    fn hidden_below(&self, index: usize) -> HiddenBelow {
+        let of = |paths: &[PathBuf]| {
+            let found = paths.iter().filter_map(|p| self.mount_to_hide_in(p));
+            found
+                .filter(|(i, _)| *i == index)
+                .map(|(_, rest)| rest)
+                .collect()
+        };
+        HiddenBelow {
+            masked: of(&self.hidden.masked),
+            readonly: of(&self.hidden.readonly),
         }
     }
 
@@ -109,11 +160,8 @@ impl<'a> Assembly<'a> {
         let mut judge = Judge::new(&preflight.rootfs, root.as_fd());
         let mut late: Vec<(OwnedFd, &Placement)> = Vec::new();
         for (index, placement) in self.placements.iter().enumerate() {
-            let source = stage
-                .scratch()
-                .join(relative(&self.library_destination(index)));
             let mounted = self
-                .place(&source, placement, &mut judge, self.dev == Some(index))
+                .place(stage, placement, &mut judge, index)
                 .map_err(|reason| mount_error(&placement.mount, reason))?;
             late.push((mounted, placement));
         }
@@ -132,15 +180,18 @@ impl<'a> Assembly<'a> {
 
     fn place<'m>(
         &self,
-        source: &Path,
+        stage: &Stage,
         placement: &'m Placement,
         judge: &mut Judge<'m>,
-        is_dev: bool,
+        index: usize,
     ) -> Result<OwnedFd, String>
     where
         'a: 'm,
     {
-        if is_dev {
+        let source = stage
+            .scratch()
+            .join(relative(&self.library_destination(index)));
+        if self.dev == Some(index) {
             // libcontainer's name for it; runc's, and everybody's, is core.
             match std::fs::rename(source.join("kcore"), source.join("core")) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -149,7 +200,9 @@ impl<'a> Assembly<'a> {
                 _ => {}
             }
         }
-        let mounted = open_path(source).map_err(|e| format!("open staged mount: {e}"))?;
+        let mounted = open_path(&source).map_err(|e| format!("open staged mount: {e}"))?;
+        let label = self.hidden.label.as_deref();
+        hide::apply(mounted.as_fd(), &self.hidden_below(index), stage, label)?;
         let target = judge.open_or_create(&placement.mount, mounted.as_fd())?;
         if !is_bind(&placement.mount) && placement.mount.kind.as_deref() == Some("tmpfs") {
             mountpoint::inherit(&placement.mount, &target, mounted.as_fd())?;

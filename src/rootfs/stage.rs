@@ -54,6 +54,11 @@ impl Stage {
         self.dir.join(BESIDE).join(&self.name)
     }
 
+    /// Where a null device may be made.
+    pub(super) fn null_node(&self) -> PathBuf {
+        self.dir.join("null")
+    }
+
     /// Makes libcontainer's root the real one.
     pub(super) fn reveal(&self, rootfs: &Path) -> io::Result<()> {
         let new = self.dir.join("new");

@@ -18,7 +18,7 @@ use super::lower_mounts::{CgroupView, lower_mounts};
 use crate::document::Namespace;
 use crate::edit::{DeviceNode, NamespaceKind};
 use crate::error::Result;
-use crate::rootfs::{Assembly, Preflight, Stage};
+use crate::rootfs::{Assembly, Hidden, Preflight, Stage};
 
 /// What to do with each kind of namespace.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +127,8 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
         .cloned()
         .collect();
     let bind_devices = context.namespaces.is_private(NamespaceKind::User);
-    let assembly = Assembly::new(context.preflight, placements, devices, bind_devices);
+    let assembly = Assembly::new(context.preflight, placements, devices, bind_devices)
+        .hiding(hidden_paths(&document["linux"]));
     let mut mounts = Vec::new();
     for (index, mount) in lowered.mounts.into_iter().enumerate() {
         let mut library = mount.library;
@@ -166,6 +167,11 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
     lower_devices(linux, |path| {
         assembly.is_libcontainers(path) && !lowered.bound_devices.iter().any(|b| b == path)
     });
+    for field in ["maskedPaths", "readonlyPaths"] {
+        if let Some(Value::Array(paths)) = linux.get_mut(field) {
+            paths.retain(|p| !p.as_str().is_some_and(|p| assembly.hides(Path::new(p))));
+        }
+    }
     drop_empty(linux, "mountLabel");
     let spec = to_spec(&copy)?;
     Ok(Lowered {
@@ -174,6 +180,21 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
         readonly_root,
         readonly_paths: strings(&document["linux"]["readonlyPaths"]),
     })
+}
+
+fn hidden_paths(linux: &Value) -> Hidden {
+    let paths = |field: &str| {
+        let list = linux[field].as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(Into::into).collect()
+    };
+    Hidden {
+        masked: paths("maskedPaths"),
+        readonly: paths("readonlyPaths"),
+        label: linux["mountLabel"]
+            .as_str()
+            .filter(|l| !l.is_empty())
+            .map(str::to_owned),
+    }
 }
 
 /// Lowers the document for an additional process: no root, no mounts; the

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kusabi::edit::{DeviceKind, DeviceNode, Mount};
-use kusabi::rootfs::{Assembly, Placement, Preflight, RootfsError, Stage, View, preflight};
+use kusabi::rootfs::{Assembly, Hidden, Placement, Preflight, RootfsError, Stage, View, preflight};
 use libcontainer::oci_spec::runtime::{
     Linux, LinuxBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Mount as SpecMount,
     MountBuilder, SpecBuilder,
@@ -182,6 +182,21 @@ pub fn device(path: &str, major: u32, minor: u32) -> DeviceNode {
     }
 }
 
+/// Some of what engines hide, and what this kernel does not have.
+fn hidden() -> Hidden {
+    let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
+    Hidden {
+        masked: paths(&[
+            "/proc/keys",
+            "/proc/acpi",
+            "/sys/firmware",
+            "/proc/no/such/file",
+        ]),
+        readonly: paths(&["/proc/sys", "/proc/sysrq-trigger", "/proc/nothing"]),
+        label: None,
+    }
+}
+
 /// Everything up to pivot, as the runtime does it.
 pub fn build(ground: &Ground, mounts: &[Mount], devices: &[DeviceNode]) -> Result<(), RootfsError> {
     let placements: Vec<Placement> = mounts
@@ -225,7 +240,16 @@ pub fn build_checked(
         placements.to_vec(),
         devices.to_vec(),
         ground.bind_devices,
-    );
+    )
+    .hiding(hidden());
+    for path in hidden().masked.iter().chain(&hidden().readonly) {
+        let mounted = |p: &Placement| path.starts_with(&p.mount.destination);
+        assert_eq!(
+            assembly.hides(path),
+            placements.iter().any(mounted),
+            "{path:?}"
+        );
+    }
     checked.stage(&stage, tree)?;
     let staged = placements.iter().enumerate().map(|(index, p)| {
         let mut mount = p.mount.clone();

@@ -50,9 +50,30 @@ fn the_usual_mounts_end_up_where_they_belong() {
                 Path::new("/proc/self/fd")
             );
             assert!(fs::symlink_metadata("/dev/kcore").is_err());
+            assert_eq!(fs::read_to_string("/proc/keys").unwrap(), "");
+            assert_eq!(fs::read_dir("/sys/firmware").unwrap().count(), 0);
+            let sysctl = fs::OpenOptions::new()
+                .write(true)
+                .open("/proc/sys/kernel/hostname");
+            assert_eq!(sysctl.unwrap_err().raw_os_error(), Some(libc::EROFS));
+            // The mask's node is nobody's to change, were it the host's.
+            let mode = fs::Permissions::from_mode(0o600);
+            let chmod = fs::set_permissions("/proc/keys", mode).unwrap_err();
+            assert_eq!(chmod.raw_os_error(), Some(libc::EROFS));
             let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-            assert!(!table.contains("kusabi-stage"), "{table}");
-            assert_eq!(table.lines().count(), 7, "{table}");
+            let mut points: Vec<&str> = table.lines().filter_map(|l| l.split(' ').nth(4)).collect();
+            points.retain(|p| !p.starts_with("/proc/") && !p.starts_with("/sys/"));
+            points.sort_unstable();
+            let usual = [
+                "/",
+                "/dev",
+                "/dev/mqueue",
+                "/dev/pts",
+                "/dev/shm",
+                "/proc",
+                "/sys",
+            ];
+            assert_eq!(points, usual, "{table}");
         },
     );
 }

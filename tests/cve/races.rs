@@ -15,6 +15,7 @@ on_host![
     cve_2024_45310_destination_is_made_through_a_link,
     cve_2026_41579_dev_is_exchanged,
     cve_2025_52881_sysctls_are_written_elsewhere,
+    cve_2025_52881_masks_are_put_elsewhere,
 ];
 
 /// Starts of one container under attack. Known-bad runtimes fall much earlier.
@@ -27,13 +28,16 @@ fn repeat(
     rounds: usize,
     fault: impl Fn(&crate::common::Output) -> Option<String>,
 ) -> Outcome {
+    let mut started = 0;
     for _ in 0..rounds {
         let again = Bundle {
             path: bundle.path.clone(),
             id: sandbox.fresh(),
         };
         let out = sandbox.run(&again);
-        if out.code != Some(0) {
+        if out.code == Some(0) {
+            started += 1;
+        } else {
             // What a failed create leaves is another test's concern.
             sandbox.call(["delete", "--force"]).arg(&again.id).output();
         }
@@ -41,6 +45,8 @@ fn repeat(
             return Outcome::Broken(found);
         }
     }
+    eprintln!("{started} of {rounds} starts came to their end");
+    assert!(started > 0, "nothing was tested: every start failed");
     Outcome::Held
 }
 
@@ -147,6 +153,29 @@ fn cve_2025_52881_sysctls_are_written_elsewhere(sandbox: &Sandbox) {
             }
         }
         Outcome::Held
+    });
+}
+
+/// The same exchange, and the paths of /proc that are to be read-only: what is
+/// made read-only must be the procfs, wherever it is in the end.
+fn cve_2025_52881_masks_are_put_elsewhere(sandbox: &Sandbox) {
+    must_hold(sandbox, &[Bad::RuncBefore("99.0.0")], |sandbox| {
+        // A sysctl of the container's own network namespace. Its directory is
+        // entered, for the names go on changing.
+        let script = "for proc in /proc /fake; do \
+            cd $proc/sys/net/ipv4 && [ -e ip_default_ttl ] && \
+            (exec 8>>ip_forward) && echo writable; done 2>/dev/null; true";
+        let bundle = sandbox.bundle(&Config::shell(script));
+        for name in ["bus", "fs", "irq", "sys/net/ipv4"] {
+            fs::create_dir_all(bundle.rootfs().join("fake").join(name)).unwrap();
+        }
+        fs::write(bundle.rootfs().join("fake/sysrq-trigger"), "").unwrap();
+        let _swapper = Swapper::start(&bundle.rootfs(), "proc", "fake");
+        repeat(sandbox, &bundle, ROUNDS / 2, |out| {
+            out.stdout
+                .contains("writable")
+                .then(|| "/proc/sys can be written".into())
+        })
     });
 }
 

@@ -1,4 +1,7 @@
 //! `pause` and `resume`: all processes of a container stand still, or go on.
+//!
+//! Neither takes the container's lock: an `exec --ignore-paused` may hold it
+//! until its process, born frozen, can run; and nothing is written.
 
 use std::time::Duration;
 
@@ -18,8 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The container is neither created nor running, or cannot be frozen; then it
 /// runs on.
 pub(super) fn pause(context: &Context<'_>, arguments: &Target) -> Result<()> {
-    let locked = Store::new(context.root.path.clone()).lock(arguments.id.as_str())?;
-    let state = locked.read()?;
+    let state = Store::new(context.root.path.clone()).load(arguments.id.as_str())?;
     match state.status() {
         Status::Created | Status::Running => Ok(cgroup(&state)?.freeze(PATIENCE)?),
         Status::Creating | Status::Paused | Status::Stopped => Err(RuntimeError::NotRunning.into()),
@@ -31,8 +33,7 @@ pub(super) fn pause(context: &Context<'_>, arguments: &Target) -> Result<()> {
 /// # Errors
 /// The container is not paused, or cannot be thawed.
 pub(super) fn resume(context: &Context<'_>, arguments: &Target) -> Result<()> {
-    let locked = Store::new(context.root.path.clone()).lock(arguments.id.as_str())?;
-    let state = locked.read()?;
+    let state = Store::new(context.root.path.clone()).load(arguments.id.as_str())?;
     match state.status() {
         Status::Paused => Ok(cgroup(&state)?.thaw()?),
         _ => Err(RuntimeError::NotPaused.into()),

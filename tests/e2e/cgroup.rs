@@ -10,6 +10,7 @@ use crate::common::{Bundle, Config, Sandbox, View, on_each_view, skip, wait_unti
 
 on_each_view![
     a_paused_container_stands_still,
+    an_exec_into_a_paused_container_waits,
     a_paused_container_can_be_deleted,
     limits_are_set_and_updated,
     an_update_that_is_refused_changes_nothing,
@@ -79,6 +80,25 @@ fn a_paused_container_stands_still(sandbox: &Sandbox) {
     container.call("resume", &[]).output().succeeded();
     assert_eq!(container.status(), "running");
     container.exec(["true"]).succeeded();
+    container.delete_force();
+}
+
+fn an_exec_into_a_paused_container_waits(sandbox: &Sandbox) {
+    let container = sandbox.run_detached(&sandbox.bundle(&Config::sleeper()));
+    container.call("pause", &[]).output().succeeded();
+    let pids = || {
+        let out = container.call("ps", &["--format", "json"]).output();
+        let list: Value = serde_json::from_str(&out.succeeded().stdout).unwrap();
+        list.as_array().unwrap().len()
+    };
+    assert_eq!(pids(), 1);
+    let call = container.call("exec", &["--ignore-paused"]);
+    let mut exec = call.args(["echo", "ok"]).spawn();
+    // Born, and frozen with the others.
+    wait_until("the process is there", || pids() > 1);
+    assert!(!exec.has_ended());
+    container.call("resume", &[]).output().succeeded();
+    assert_eq!(exec.wait().succeeded().stdout, "ok\n");
     container.delete_force();
 }
 

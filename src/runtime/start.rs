@@ -19,7 +19,8 @@ use crate::sys::process::{pidfd_open, pidfd_send_signal};
 ///
 /// # Errors
 /// Wrong state, in runc's words; a filter that is not in force; init's own
-/// reason; a failing poststart hook, after which the container has been killed.
+/// reason; a record that cannot be written or a failing poststart hook, after
+/// which the container has been killed.
 pub fn start(locked: &Locked) -> Result<State> {
     let mut state = locked.read()?;
     match state.status() {
@@ -44,18 +45,25 @@ pub fn start(locked: &Locked) -> Result<State> {
     super::create::verify_filter(&state)?;
     point(Step::StartVerify)?;
     fifo::open_gate(locked.path(), &pidfd)?;
-    point(Step::StartRelease)?;
-    state.recorded = Status::Running;
-    locked.write(&state)?;
-    fifo::remove(locked.path());
-    point(Step::StartRecord)?;
-    let result = poststart(locked, &state).and_then(|()| point(Step::StartHooks));
-    if let Err(error) = result {
-        // As runc: a container whose poststart hook fails does not live on.
+    // From here on it is the user's program. One whose start has failed does not
+    // live on, as for runc when a poststart hook fails: its caller takes it for
+    // a container that never ran.
+    if let Err(error) = started(locked, &mut state) {
         let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
         return Err(error);
     }
     Ok(state)
+}
+
+/// What is left to do once the program runs.
+fn started(locked: &Locked, state: &mut State) -> Result<()> {
+    point(Step::StartRelease)?;
+    state.recorded = Status::Running;
+    locked.write(state)?;
+    fifo::remove(locked.path());
+    point(Step::StartRecord)?;
+    poststart(locked, state)?;
+    point(Step::StartHooks)
 }
 
 fn poststart(locked: &Locked, state: &State) -> Result<()> {

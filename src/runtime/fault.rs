@@ -4,117 +4,81 @@
 //! Each operation calls [`point`] after the step's work is done. In an ordinary
 //! build that is nothing; with the cargo feature `fault-injection`, the variable
 //! `KUSABI_FAULT=<operation>.<step>=error|kill` makes it fail or SIGKILLs the
-//! process there. The list drives `tests/faults.rs`: a step without its failure
+//! process there. The list drives `tests/faults`: a step without its failure
 //! case cannot exist.
 
-/// A step of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// create: the state directory is claimed and the record written.
-    CreateState,
-    /// create: the effective configuration and plan are stored.
-    CreateConfig,
-    /// create: the cgroup exists, with its limits.
-    CreateCgroup,
-    /// create: the device filter is installed and verified.
-    CreateFilter,
-    /// create: the child exists and waits.
-    CreateProcess,
-    /// create: id maps and limits are set, the child runs.
-    CreateRelease,
-    /// create: the runtime's hooks have run.
-    CreateHooks,
-    /// create: the child waits for start.
-    CreateParked,
-    /// create: what was made is what was asked for.
-    CreateVerify,
-    /// create: the record says created.
-    CreateRecord,
-    /// create: the pid file is written.
-    CreatePidFile,
-    /// start: the filter is verified.
-    StartVerify,
-    /// start: init has become the user's program.
-    StartRelease,
-    /// start: the record says running.
-    StartRecord,
-    /// start: poststart hooks have run.
-    StartHooks,
-    /// exec: the filter is verified.
-    ExecVerify,
-    /// exec: the child exists and waits.
-    ExecProcess,
-    /// exec: the child runs.
-    ExecRelease,
-    /// exec: the pid file is written.
-    ExecPidFile,
-    /// delete: the processes are gone.
-    DeleteKill,
-    /// delete: the cgroup is gone.
-    DeleteCgroup,
-    /// delete: poststop hooks have run.
-    DeleteHooks,
-    /// delete: the state directory is gone.
-    DeleteState,
+/// Makes the type, its list and its names from one table, so that no step can be
+/// missing from the list.
+macro_rules! steps {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// A step of an operation.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Step {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Step {
+            /// Every step, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name tests use, as in `create.cgroup`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl Step {
-    /// Every step, in order.
-    pub const ALL: [Self; 23] = [
-        Self::CreateState,
-        Self::CreateConfig,
-        Self::CreateCgroup,
-        Self::CreateFilter,
-        Self::CreateProcess,
-        Self::CreateRelease,
-        Self::CreateHooks,
-        Self::CreateParked,
-        Self::CreateVerify,
-        Self::CreateRecord,
-        Self::CreatePidFile,
-        Self::StartVerify,
-        Self::StartRelease,
-        Self::StartRecord,
-        Self::StartHooks,
-        Self::ExecVerify,
-        Self::ExecProcess,
-        Self::ExecRelease,
-        Self::ExecPidFile,
-        Self::DeleteKill,
-        Self::DeleteCgroup,
-        Self::DeleteHooks,
-        Self::DeleteState,
-    ];
-
-    /// The name tests use, as in `create.cgroup`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CreateState => "create.state",
-            Self::CreateConfig => "create.config",
-            Self::CreateCgroup => "create.cgroup",
-            Self::CreateFilter => "create.filter",
-            Self::CreateProcess => "create.process",
-            Self::CreateRelease => "create.release",
-            Self::CreateHooks => "create.hooks",
-            Self::CreateParked => "create.parked",
-            Self::CreateVerify => "create.verify",
-            Self::CreateRecord => "create.record",
-            Self::CreatePidFile => "create.pid-file",
-            Self::StartVerify => "start.verify",
-            Self::StartRelease => "start.release",
-            Self::StartRecord => "start.record",
-            Self::StartHooks => "start.hooks",
-            Self::ExecVerify => "exec.verify",
-            Self::ExecProcess => "exec.process",
-            Self::ExecRelease => "exec.release",
-            Self::ExecPidFile => "exec.pid-file",
-            Self::DeleteKill => "delete.kill",
-            Self::DeleteCgroup => "delete.cgroup",
-            Self::DeleteHooks => "delete.hooks",
-            Self::DeleteState => "delete.state",
-        }
-    }
+steps! {
+    /// create: the state directory is claimed and the record written.
+    CreateState = "create.state",
+    /// create: the effective configuration and plan are stored.
+    CreateConfig = "create.config",
+    /// create: the cgroup exists, with its limits.
+    CreateCgroup = "create.cgroup",
+    /// create: the device filter is installed and verified.
+    CreateFilter = "create.filter",
+    /// create: the child exists and waits.
+    CreateProcess = "create.process",
+    /// create: id maps and limits are set, the child runs.
+    CreateRelease = "create.release",
+    /// create: the runtime's hooks have run.
+    CreateHooks = "create.hooks",
+    /// create: the child waits for start.
+    CreateParked = "create.parked",
+    /// create: what was made is what was asked for.
+    CreateVerify = "create.verify",
+    /// create: the record says created.
+    CreateRecord = "create.record",
+    /// create: the pid file is written.
+    CreatePidFile = "create.pid-file",
+    /// start: the filter is verified.
+    StartVerify = "start.verify",
+    /// start: init has become the user's program.
+    StartRelease = "start.release",
+    /// start: the record says running.
+    StartRecord = "start.record",
+    /// start: poststart hooks have run.
+    StartHooks = "start.hooks",
+    /// exec: the filter is verified.
+    ExecVerify = "exec.verify",
+    /// exec: the child exists and waits.
+    ExecProcess = "exec.process",
+    /// exec: the child runs.
+    ExecRelease = "exec.release",
+    /// exec: the pid file is written.
+    ExecPidFile = "exec.pid-file",
+    /// delete: the processes are gone.
+    DeleteKill = "delete.kill",
+    /// delete: the cgroup is gone.
+    DeleteCgroup = "delete.cgroup",
+    /// delete: poststop hooks have run.
+    DeleteHooks = "delete.hooks",
+    /// delete: the state directory is gone.
+    DeleteState = "delete.state",
 }
 
 /// A step is done. Fails only where a test has asked for it.

@@ -20,6 +20,7 @@ pub mod process;
 pub mod runtime;
 pub mod sandbox;
 pub mod skip;
+pub mod survivors;
 pub mod terminal;
 pub mod view;
 
@@ -27,8 +28,9 @@ pub use config::Config;
 pub use container::Container;
 pub use process::{Output, Running, Spawn, deadline, wait_until};
 pub use runtime::{Kind, Runtime};
-pub use sandbox::{Bundle, Sandbox, in_sandbox};
+pub use sandbox::{Bundle, Sandbox, in_sandbox, in_sandbox_of};
 pub(crate) use skip::skip;
+pub use survivors::survivors_are_filtered;
 pub use terminal::{ConsoleSocket, Terminal};
 pub use view::View;
 

@@ -43,12 +43,17 @@ pub struct Sandbox {
 /// the body does, or when it leaves anything that `delete --force` of its
 /// containers does not remove. Skips when not root.
 pub fn in_sandbox(test: &str, view: View, body: fn(&Sandbox)) {
+    in_sandbox_of(Runtime::under_test(), test, view, body);
+}
+
+/// [`in_sandbox`], of a runtime of the test's choice.
+pub fn in_sandbox_of(runtime: Runtime, test: &str, view: View, body: fn(&Sandbox)) {
     if !nix::unistd::geteuid().is_root() {
         super::skip::report("needs root");
         return;
     }
     let nodes = DevListing::of_host();
-    let sandbox = Sandbox::of(Runtime::under_test(), view);
+    let sandbox = Sandbox::of(runtime, view);
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         view.enter(test, || {
             if view == View::Host && sandbox.runtime.kind == Kind::Crun {

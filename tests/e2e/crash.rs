@@ -2,17 +2,15 @@
 //! process of a container ever runs outside its device filter.
 //!
 //! The moments are spread evenly over the time that the command takes here.
-//! `tests/faults.rs` kills at each named step; this file needs no special build.
+//! `tests/faults` kills at each named step; this file needs no special build.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::common::{
-    Bundle, Config, Running, Sandbox, Spawn, View, host, on_each_view, skip, wait_until,
+    Bundle, Config, Running, Sandbox, host, on_each_view, skip, survivors_are_filtered, wait_until,
 };
 
 on_each_view![
@@ -76,71 +74,6 @@ fn clean(sandbox: &Sandbox, bundle: &Bundle) {
     fs::remove_dir_all(&bundle.path).unwrap();
 }
 
-/// Every process of the container that lives on must be in a cgroup where a
-/// node that no rule allows cannot be opened. Processes that are about to end,
-/// because the one that waits for them has gone, get the time to do so.
-fn survivors_are_filtered(sandbox: &Sandbox, bundle: &Bundle) {
-    let node = sandbox.dir().join("node");
-    if !node.exists() {
-        make_node(&node, 60, 0);
-    }
-    let mut outside = BTreeMap::new();
-    let end = Instant::now() + Duration::from_secs(5);
-    loop {
-        outside.clear();
-        for (pid, name) in host::processes_in(&bundle.id) {
-            let Some(procs) = device_cgroup(sandbox.view(), pid) else {
-                continue;
-            };
-            let verdict = open_in(sandbox, &procs, &node);
-            if !verdict.contains("Operation not permitted") {
-                outside.insert(pid, format!("{name} in {}: {verdict}", procs.display()));
-            }
-        }
-        if outside.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < end, "outside the filter: {outside:#?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn make_node(path: &Path, major: u64, minor: u64) {
-    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-    let numbers = makedev(major, minor);
-    mknod(
-        path,
-        SFlag::S_IFCHR,
-        Mode::from_bits_truncate(0o666),
-        numbers,
-    )
-    .expect("mknod");
-}
-
-/// `cgroup.procs` of the cgroup whose device filter a process is under; none
-/// when the process has ended.
-fn device_cgroup(view: View, pid: i32) -> Option<PathBuf> {
-    let table = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let (marker, root) = if view == View::Host && !crate::common::view::is_unified() {
-        (":devices:", "/sys/fs/cgroup/devices")
-    } else {
-        ("0::", "/sys/fs/cgroup")
-    };
-    let path = table.lines().find_map(|line| line.split_once(marker))?.1;
-    Some(PathBuf::from(format!("{root}{path}/cgroup.procs")))
-}
-
-/// What a shell in that cgroup says when it opens `node`.
-fn open_in(sandbox: &Sandbox, procs: &Path, node: &Path) -> String {
-    let out = Spawn::new("/bin/sh", &sandbox.dir().join("open"))
-        .args(["-c", "echo $$ >\"$1\" && : <\"$2\"", "sh"])
-        .arg(procs)
-        .arg(node)
-        .env("LC_ALL", "C")
-        .output();
-    format!("{}{}", out.stdout, out.stderr)
-}
-
 fn sleeper(sandbox: &Sandbox) -> Bundle {
     sandbox.bundle(&Config::sleeper())
 }
@@ -168,7 +101,9 @@ fn create_may_be_killed_at_any_moment(sandbox: &Sandbox) {
         sandbox,
         || sleeper(sandbox),
         |bundle| launch(sandbox, &["create"], bundle),
-        |bundle| survivors_are_filtered(sandbox, bundle),
+        |bundle| {
+            survivors_are_filtered(sandbox, &bundle.id);
+        },
     );
 }
 
@@ -178,7 +113,9 @@ fn run_may_be_killed_at_any_moment(sandbox: &Sandbox) {
         sandbox,
         || sleeper(sandbox),
         |bundle| launch(sandbox, &["run", "--detach"], bundle),
-        |bundle| survivors_are_filtered(sandbox, bundle),
+        |bundle| {
+            survivors_are_filtered(sandbox, &bundle.id);
+        },
     );
 }
 
@@ -197,7 +134,7 @@ fn exec_may_be_killed_at_any_moment(sandbox: &Sandbox) {
                 .spawn()
         },
         |bundle| {
-            survivors_are_filtered(sandbox, bundle);
+            survivors_are_filtered(sandbox, &bundle.id);
             let state = sandbox.call(["state", &bundle.id]).output().succeeded();
             assert!(state.stdout.contains("running"), "{state}");
         },
@@ -214,6 +151,8 @@ fn delete_may_be_killed_at_any_moment(sandbox: &Sandbox) {
             bundle
         },
         |bundle| sandbox.call(["delete", "--force", &bundle.id]).spawn(),
-        |bundle| survivors_are_filtered(sandbox, bundle),
+        |bundle| {
+            survivors_are_filtered(sandbox, &bundle.id);
+        },
     );
 }

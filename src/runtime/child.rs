@@ -140,6 +140,7 @@ fn before_library(
     if plan.is_exec {
         not_dumpable()?;
     }
+    reset_affinity();
     let pid = wait_for_release(ends)?;
     join_namespaces(&plan.join)?;
     if plan.user_namespace {
@@ -207,6 +208,18 @@ fn before_library(
         pid_file: None,
     };
     Ok((args, plan.gate))
+}
+
+/// Every processor the cgroup allows, whatever the caller of the runtime was
+/// bound to, as runc.
+fn reset_affinity() {
+    let mut all = nix::sched::CpuSet::new();
+    for cpu in 0..nix::sched::CpuSet::count() {
+        // Within the set's own bounds.
+        let _ = all.set(cpu);
+    }
+    // A kernel that refuses leaves the caller's, which is allowed too.
+    let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &all);
 }
 
 /// Waits until the parent has set id maps and limits; it sends our pid.

@@ -231,7 +231,9 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
                 };
                 hook_state.clone()
             },
+            preserve_fds: request.preserve_fds,
             listen_fds: request.listen_fds,
+            readonly_dev: lowered.readonly_dev,
         },
         gate: Some(Gate::create(&dir)?),
     };

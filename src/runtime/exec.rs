@@ -285,7 +285,9 @@ fn child_plan(
             readonly_paths: Vec::new(),
             start_hooks: Vec::new(),
             state: Value::Null,
+            preserve_fds: request.preserve_fds,
             listen_fds: request.listen_fds,
+            readonly_dev: false,
         },
         gate: None,
     })

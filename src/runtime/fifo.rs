@@ -10,7 +10,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -54,6 +54,12 @@ impl Gate {
             start: open(START)?,
             report: open(REPORT)?,
         })
+    }
+
+    /// The numbers of init's ends.
+    #[must_use]
+    pub fn raw_fds(&self) -> [RawFd; 2] {
+        [self.start.as_raw_fd(), self.report.as_raw_fd()]
     }
 
     /// Blocks until `start` has spoken. Called in init.

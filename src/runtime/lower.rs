@@ -93,6 +93,8 @@ pub struct Lowered<'a> {
     pub assembly: Assembly<'a>,
     /// Whether the root becomes read-only in the tail.
     pub readonly_root: bool,
+    /// Whether /dev becomes read-only in the tail.
+    pub readonly_dev: bool,
     /// `linux.readonlyPaths`: the library would add other flags too.
     pub readonly_paths: Vec<String>,
 }
@@ -119,6 +121,7 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
     let root = object(&mut copy, "")?;
     root.insert("process".into(), bare_process(document));
     let lowered = lower_mounts(document, context)?;
+    let readonly_dev = lowered.readonly_dev;
     let placements = lowered.mounts.iter().map(|m| m.placement.clone()).collect();
     let devices: Vec<DeviceNode> = context
         .devices
@@ -178,6 +181,7 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
         spec,
         assembly,
         readonly_root,
+        readonly_dev,
         readonly_paths: strings(&document["linux"]["readonlyPaths"]),
     })
 }
@@ -235,6 +239,16 @@ fn bare_process(document: &Value) -> Value {
         let value = &given[field];
         if !value.is_null() && value.as_str() != Some("") {
             process[field] = value.clone();
+        }
+    }
+    // The specification's name is not the one oci-spec knows.
+    for flag in process["scheduler"]["flags"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+    {
+        if flag == "SCHED_FLAG_RESET_ON_FORK" {
+            *flag = "SCHED_RESET_ON_FORK".into();
         }
     }
     process

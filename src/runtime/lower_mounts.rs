@@ -50,6 +50,8 @@ pub struct LoweredMounts {
     pub mounts: Vec<LoweredMount>,
     /// Device paths that are mounts now.
     pub bound_devices: Vec<PathBuf>,
+    /// Whether /dev becomes read-only in the tail.
+    pub readonly_dev: bool,
 }
 
 impl LoweredMounts {
@@ -219,7 +221,12 @@ fn plain_mount(parsed: &Parsed, lowered: &mut LoweredMounts) {
     // Mounts below must find or make their places in it first.
     if parsed.readonly && !parsed.bind && kind == "tmpfs" {
         options.retain(|o| o != "ro");
-        changes.push(read_only());
+        if parsed.destination == Path::new("/dev") {
+            // The console is made in it after pivot.
+            lowered.readonly_dev = true;
+        } else {
+            changes.push(read_only());
+        }
     }
     lowered.push(&parsed.destination, kind, &source, options, changes);
 }

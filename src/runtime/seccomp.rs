@@ -76,7 +76,12 @@ pub fn notify_agent(
         "metadata": metadata,
         "state": state,
     });
-    let stream = UnixStream::connect(agent).map_err(|e| Error::io("connect", agent, e))?;
+    let stream = UnixStream::connect(agent).map_err(|e| {
+        RuntimeError::syscall(
+            format!("failed to connect with seccomp agent {}", agent.display()),
+            e,
+        )
+    })?;
     crate::sys::process::send_fd(
         stream.as_fd(),
         message.to_string().as_bytes(),

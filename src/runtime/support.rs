@@ -7,7 +7,6 @@
 pub const REFUSED_MOUNT_OPTIONS: &[&str] = &[
     "idmap",
     "ridmap",
-    "tmpcopyup",
     "sync",
     "dirsync",
     "remount",

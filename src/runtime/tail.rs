@@ -55,8 +55,12 @@ pub struct Plan {
     pub start_hooks: Vec<Hook>,
     /// The state, with status created; its pid is 1 inside a pid namespace.
     pub state: serde_json::Value,
-    /// `LISTEN_FDS` handed on to the program.
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+    /// `LISTEN_FDS` after those, handed on to the program.
     pub listen_fds: u32,
+    /// Whether /dev becomes read-only, once the console is in it.
+    pub readonly_dev: bool,
 }
 
 /// The descriptors of a child, all close-on-exec.
@@ -155,12 +159,15 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     for path in &plan.readonly_paths {
         make_path_readonly(path)?;
     }
+    if plan.readonly_dev {
+        let failed = |e: io::Error| format!("make /dev read-only: {}", e.kind_text());
+        read_only(&open_path("/dev").map_err(failed)?).map_err(failed)?;
+    }
     if plan.readonly_root {
         make_root_readonly()?;
     }
     let env = environment(process, plan.listen_fds)?;
     let early = !process.no_new_privileges;
-    let notifies = plan.seccomp.as_ref().is_some_and(|s| s.listener.is_some());
     // Without no_new_privs the kernel wants CAP_SYS_ADMIN, which is about to go.
     if early {
         load_seccomp(plan, ends)?;
@@ -170,9 +177,11 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     }
     credentials::become_user(&process.user, &plan.capabilities, &process.cwd)?;
     let program = find_program(&process.args[0], &env)?;
-    // With it, as late as possible, so that the profile need allow less. But a
-    // listener's descriptor has to reach the parent, who only waits until now.
-    if !early && notifies {
+    // With it, after everything but the wait, as runc: startContainer hooks are
+    // under the profile too, and a listener's descriptor has to reach the parent,
+    // who only waits until now.
+    close_all_but(plan, ends)?;
+    if !early {
         load_seccomp(plan, ends)?;
     }
     if ends.gate.is_some() {
@@ -200,11 +209,28 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     let envp = c_strings(&env).map_err(&late)?;
     let path = CString::new(program.clone()).map_err(|e| late(e.to_string()))?;
     sys::process::reset_signals().map_err(|e| late(format!("reset signals: {e}")))?;
-    if !early && !notifies {
-        load_seccomp(plan, ends)?;
-    }
     let error = sys::process::execve(&path, &argv, &envp);
     Err(late(format!("exec {program}: {}", error.kind_text())))
+}
+
+/// Closes every descriptor but the program's own and those the wait needs. They
+/// are close-on-exec all the same; but a created container may wait for long, in
+/// sight of processes that share its pid namespace.
+fn close_all_but(plan: &Plan, ends: &Ends) -> Result<(), String> {
+    let mut keep = vec![ends.sync.as_raw_fd()];
+    if let Some(gate) = &ends.gate {
+        keep.extend(gate.raw_fds());
+    }
+    keep.sort_unstable();
+    let mut first = 3 + plan.preserve_fds + plan.listen_fds;
+    for raw in keep {
+        let raw = u32::try_from(raw).map_err(|e| e.to_string())?;
+        if raw > first {
+            sys::close_range(first, raw - 1).map_err(|e| format!("close descriptors: {e}"))?;
+        }
+        first = first.max(raw + 1);
+    }
+    sys::close_range(first, u32::MAX).map_err(|e| format!("close descriptors: {e}"))
 }
 
 fn send(ends: &Ends, tag: u8) -> Result<(), String> {

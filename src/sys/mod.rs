@@ -72,6 +72,18 @@ pub fn cloexec_from(first: u32) -> io::Result<()> {
     .map(drop)
 }
 
+/// `close_range(first, last)`: closes for good.
+///
+/// Only for a process that is about to become another program: values that own
+/// one of these descriptors must never be used or dropped again.
+///
+/// # Errors
+/// The kernel's, on Linux before 5.9.
+pub fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: by the contract above nobody uses these numbers any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
 /// `memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)`.
 ///
 /// # Errors

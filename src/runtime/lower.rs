@@ -242,11 +242,10 @@ fn bare_process(document: &Value) -> Value {
         }
     }
     // The specification's name is not the one oci-spec knows.
-    for flag in process["scheduler"]["flags"]
-        .as_array_mut()
-        .into_iter()
-        .flatten()
-    {
+    let flags = process
+        .pointer_mut("/scheduler/flags")
+        .and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
         if flag == "SCHED_FLAG_RESET_ON_FORK" {
             *flag = "SCHED_RESET_ON_FORK".into();
         }

@@ -98,6 +98,7 @@ fn mask(target: BorrowedFd<'_>, stage: &Stage, label: Option<&str>) -> io::Resul
         let label = CString::new(label).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         context.set(c"context", Some(&label))?;
     }
+    context.set(c"ro", None)?;
     let cover = context.mount(libc::MOUNT_ATTR_RDONLY)?;
     fsmount::attach(&cover, target)
 }
@@ -108,7 +109,17 @@ fn mask(target: BorrowedFd<'_>, stage: &Stage, label: Option<&str>) -> io::Resul
 /// Whoever owns the node could change its mode; the mount is read-only therefore.
 fn null_device(stage: &Stage) -> io::Result<OwnedFd> {
     let own = stage.null_node();
-    let path = match mknod(&own, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), NULL) {
+    let mode = Mode::from_bits_truncate(0o666);
+    let made = mknod(&own, SFlag::S_IFCHR, mode, NULL).and_then(|()| {
+        // Past the umask: any user may write to what is masked, to no effect.
+        nix::sys::stat::fchmodat(
+            None,
+            &own,
+            mode,
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )
+    });
+    let path = match made {
         Ok(()) | Err(nix::Error::EEXIST) => own.as_path(),
         Err(nix::Error::EPERM) => Path::new("/dev/null"),
         Err(e) => return Err(e.into()),

@@ -95,7 +95,8 @@ pub struct Lowered<'a> {
     pub readonly_root: bool,
     /// Whether /dev becomes read-only in the tail.
     pub readonly_dev: bool,
-    /// `linux.readonlyPaths`: the library would add other flags too.
+    /// `linux.readonlyPaths` that the assembly leaves: the library would add
+    /// other flags too.
     pub readonly_paths: Vec<String>,
 }
 
@@ -170,19 +171,21 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
     lower_devices(linux, |path| {
         assembly.is_libcontainers(path) && !lowered.bound_devices.iter().any(|b| b == path)
     });
-    for field in ["maskedPaths", "readonlyPaths"] {
-        if let Some(Value::Array(paths)) = linux.get_mut(field) {
-            paths.retain(|p| !p.as_str().is_some_and(|p| assembly.hides(Path::new(p))));
-        }
+    if let Some(Value::Array(paths)) = linux.get_mut("maskedPaths") {
+        paths.retain(|p| !p.as_str().is_some_and(|p| assembly.hides(Path::new(p))));
     }
     drop_empty(linux, "mountLabel");
+    let readonly_paths = strings(&document["linux"]["readonlyPaths"])
+        .into_iter()
+        .filter(|path| !assembly.hides(Path::new(path)))
+        .collect();
     let spec = to_spec(&copy)?;
     Ok(Lowered {
         spec,
         assembly,
         readonly_root,
         readonly_dev,
-        readonly_paths: strings(&document["linux"]["readonlyPaths"]),
+        readonly_paths,
     })
 }
 

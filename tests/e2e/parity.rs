@@ -182,6 +182,11 @@ fn mount_line(line: &str) -> String {
 /// The hierarchies are binds, which keep the host's name of their source.
 fn known_difference(line: String) -> String {
     let fields: Vec<&str> = line.split(' ').collect();
+    // A masked file is a null device of ours, on a mount that is read-only; with
+    // runc it is the one in the container's /dev.
+    if fields.get(1) == Some(&"/null") {
+        return format!("0:N /null {} rw - null null rw", fields[2]);
+    }
     match fields.get(2) {
         Some(&"/sys") => line.replace("sysfs sysfs ro", "sysfs sysfs rw"),
         Some(&"/sys/fs/cgroup") if line.contains(" tmpfs ") => {

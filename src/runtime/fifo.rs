@@ -126,6 +126,19 @@ pub fn open_gate(dir: &Path, init: &OwnedFd) -> Result<()> {
     Err(RuntimeError::Init(String::from_utf8_lossy(&message).into_owned()).into())
 }
 
+/// Whether init has gone through the gate: it runs the user's program, or has
+/// ended. Known without a record, which a `start` that was killed has not
+/// written.
+#[must_use]
+pub fn is_passed(dir: &Path) -> bool {
+    let opened = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
+        .open(dir.join(START));
+    // ENXIO: nobody has it open for reading any more.
+    opened.is_err_and(|e| e.raw_os_error() == Some(libc::ENXIO))
+}
+
 /// Removes the gate once it has served.
 pub fn remove(dir: &Path) {
     // The state directory goes with them at delete, at the latest.

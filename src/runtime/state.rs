@@ -367,13 +367,15 @@ fn read_state(dir: &Path) -> Result<State> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(RuntimeError::NotExist.into()),
         Err(e) => return Err(Error::io("open", &path, e)),
     };
-    serde_json::from_slice(&bytes).map_err(|e| {
-        RuntimeError::State {
-            path,
-            reason: format!("not a container of this runtime: {e}"),
-        }
-        .into()
-    })
+    let mut state: State = serde_json::from_slice(&bytes).map_err(|e| RuntimeError::State {
+        path,
+        reason: format!("not a container of this runtime: {e}"),
+    })?;
+    if state.recorded == Status::Created && super::fifo::is_passed(dir) {
+        // `start` was killed before it could say so.
+        state.recorded = Status::Running;
+    }
+    Ok(state)
 }
 
 /// A root that another user owns or may write to could swap a container's

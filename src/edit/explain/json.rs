@@ -1,4 +1,4 @@
-//! The form for programs, as `docs/explain-json.md` describes it.
+//! The form for programs, as `hack/docs/explain-json.md` describes it.
 
 use serde_json::{Map, Value, json};
 

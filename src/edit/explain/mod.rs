@@ -1,7 +1,7 @@
 //! A plan for people and for programs: what is edited, why, and what comes out.
 //!
 //! Pure: text out, nothing is printed here. The JSON form is described in
-//! `docs/explain-json.md`, and its `version` changes with its meaning.
+//! `hack/docs/explain-json.md`, and its `version` changes with its meaning.
 
 mod json;
 mod text;

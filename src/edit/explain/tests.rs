@@ -264,7 +264,7 @@ fn every_edit() -> Vec<Edit> {
 
 #[test]
 fn json_is_what_the_documentation_says() {
-    const DOCS: &str = include_str!("../../../docs/explain-json.md");
+    const DOCS: &str = include_str!("../../../hack/docs/explain-json.md");
     let documented = |word: &str| DOCS.contains(&format!("`{word}`"));
     let sources = vec![
         flag(),

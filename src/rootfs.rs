@@ -94,7 +94,7 @@ pub enum RootfsError {
     },
     /// One of the directories that the runtime mounts on is something else.
     #[error(
-        "invalid rootfs: {name} in {} is {found}: it must be a directory or absent",
+        "invalid rootfs: {name} in {} is {found}: it must be mounted on ordinary directory",
         rootfs.display()
     )]
     Special {
@@ -192,6 +192,7 @@ pub struct Preflight {
     dir: OwnedFd,
     identity: (u64, u64),
     dev: DevSetup,
+    modes: Vec<Option<u32>>,
 }
 
 impl Preflight {
@@ -211,6 +212,13 @@ impl Preflight {
     #[must_use]
     pub fn identity(&self) -> (u64, u64) {
         self.identity
+    }
+
+    /// The mode that a tmpfs of this index in `mounts` takes over from the
+    /// directory it covers, unless its options give one.
+    #[must_use]
+    pub fn inherited_mode(&self, index: usize) -> Option<u32> {
+        self.modes.get(index).copied().flatten()
     }
 
     /// Who provides `/dev`.
@@ -252,10 +260,12 @@ pub fn preflight(rootfs: &Path, view: &View<'_>) -> Result<Preflight, RootfsErro
 
     let mut tree = Tree::new(open()?);
     check_special(rootfs, &tree)?;
+    let mut modes = Vec::new();
     for mount in view.mounts {
-        let (at, content) = judge_mount(rootfs, view.bundle, mount, &tree)
+        let (at, content, mode) = judge_mount(rootfs, view.bundle, mount, &tree)
             .map_err(|reason| RootfsError::mount(mount, reason))?;
         tree.cover(at, content);
+        modes.push(mode);
     }
     let dev = dev_setup(view.mounts, &tree);
     if dev != DevSetup::Provided {
@@ -268,6 +278,7 @@ pub fn preflight(rootfs: &Path, view: &View<'_>) -> Result<Preflight, RootfsErro
         dir,
         identity,
         dev,
+        modes,
     })
 }
 
@@ -305,9 +316,10 @@ fn judge_mount(
     bundle: &Path,
     mount: &Mount,
     tree: &Tree,
-) -> Result<(PathBuf, Content), String> {
+) -> Result<(PathBuf, Content, Option<u32>), String> {
+    let destination = mountpoint::inside(rootfs, &mount.destination);
     let found = tree
-        .resolve(&mount.destination, true)
+        .resolve(&destination, true)
         .map_err(|e| e.to_string())?;
     let target = rootfs.join(found.path.strip_prefix("/").unwrap_or(&found.path));
     if found.path == Path::new("/") {
@@ -353,7 +365,8 @@ fn judge_mount(
             ));
         }
     }
-    Ok((found.path, content.map_or(Content::Fresh, Content::Bound)))
+    let content = content.map_or(Content::Fresh, Content::Bound);
+    Ok((found.path, content, found.mode))
 }
 
 fn is_ordinary_directory(found: &Found) -> bool {

@@ -43,10 +43,14 @@ impl<'a> Assembly<'a> {
     #[must_use]
     pub fn new(
         preflight: &'a Preflight,
-        placements: Vec<Placement>,
+        mut placements: Vec<Placement>,
         devices: Vec<DeviceNode>,
         bind_devices: bool,
     ) -> Self {
+        for placement in &mut placements {
+            let destination = &mut placement.mount.destination;
+            *destination = mountpoint::inside(&preflight.rootfs, destination);
+        }
         let is_dev = |p: &Placement| mountpoint::lexical(&p.mount.destination) == Path::new("/dev");
         let dev = match preflight.dev {
             DevSetup::Mounted => placements.iter().rposition(is_dev),

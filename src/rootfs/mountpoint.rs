@@ -12,6 +12,7 @@ use pathrs::flags::{OpenFlags, ResolverFlags};
 
 use super::errno::from_pathrs;
 use super::rules::{self, ProcPosition};
+use super::tree::Tree;
 use super::{copy_up, is_bind, is_procfs};
 use crate::edit::Mount;
 
@@ -180,20 +181,27 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// Makes an empty file or a directory, also where a link of the root leads but
+/// nothing is yet. The link is read first; what it says is then gone along
+/// without following any other.
 fn create(root: &RootRef<'_>, destination: &Path, directory: bool) -> io::Result<OwnedFd> {
     let mode = Permissions::from_mode(0o755);
+    let whole = root.try_clone().map_err(|e| from_pathrs(&e))?;
+    let place = Tree::new(whole.into()).resolve(destination, true)?;
+    let mut root = *root;
+    root.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
     if directory {
         return root
-            .mkdir_all(destination, &mode)
+            .mkdir_all(place.path, &mode)
             .map(Into::into)
             .map_err(|e| from_pathrs(&e));
     }
-    if let Some(parent) = destination.parent() {
+    if let Some(parent) = place.path.parent() {
         root.mkdir_all(parent, &mode).map_err(|e| from_pathrs(&e))?;
     }
     let flags =
         OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_NOFOLLOW | OpenFlags::O_CLOEXEC;
-    root.create_file(destination, flags, &Permissions::from_mode(0o644))
+    root.create_file(place.path, flags, &Permissions::from_mode(0o644))
         .map(Into::into)
         .map_err(|e| from_pathrs(&e))
 }
@@ -225,6 +233,17 @@ pub(super) fn metadata(fd: BorrowedFd<'_>) -> io::Result<Metadata> {
 pub(super) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     std::fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// A destination as the container sees it: without the root's own path, which
+/// runc lets it start with, and clean.
+pub(super) fn inside(rootfs: &Path, destination: &Path) -> PathBuf {
+    let clean = lexical(destination);
+    match clean.strip_prefix(rootfs) {
+        Ok(rest) => Path::new("/").join(rest),
+        // Not cleaned: what `..` means depends on links.
+        Err(_) => destination.to_path_buf(),
+    }
 }
 
 /// A destination without `.`, `..` and repeated slashes, absolute.

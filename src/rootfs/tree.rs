@@ -76,6 +76,8 @@ pub(super) struct Found {
     pub node: Node,
     /// A symbolic link was followed on the way.
     pub through_link: bool,
+    /// Its permission bits, where it was seen.
+    pub mode: Option<u32>,
 }
 
 /// What a mount brings with it.
@@ -188,10 +190,15 @@ impl Tree {
             .map_or(Node::Directory, |(_, _, node)| *node);
         let mut at = PathBuf::from("/");
         at.extend(position.iter().map(|(name, _, _)| name));
+        let seen = position
+            .last()
+            .map_or(Some(&self.image), |(_, place, _)| place.fd());
+        let mode = seen.map(mode_of).transpose()?;
         Ok(Found {
             path: at,
             node,
             through_link: links > 0,
+            mode,
         })
     }
 }
@@ -221,6 +228,10 @@ fn child(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
 
 fn node_of(fd: &OwnedFd) -> io::Result<Node> {
     Ok(Node::of(&File::from(fd.try_clone()?).metadata()?))
+}
+
+fn mode_of(fd: &OwnedFd) -> io::Result<u32> {
+    Ok(File::from(fd.try_clone()?).metadata()?.mode() & 0o7777)
 }
 
 fn read_link(fd: &OwnedFd) -> io::Result<PathBuf> {

@@ -97,7 +97,11 @@ pub fn lower_mounts(document: &Value, context: &Context<'_>) -> Result<LoweredMo
         if parsed.kind == "cgroup" || parsed.kind == "cgroup2" {
             cgroup_mount(&parsed, context, &mut lowered);
         } else {
-            plain_mount(&parsed, &mut lowered);
+            plain_mount(
+                &parsed,
+                context.preflight.inherited_mode(index),
+                &mut lowered,
+            );
         }
     }
     if context.namespaces.is_private(NamespaceKind::User) {
@@ -207,7 +211,7 @@ fn propagation(option: &str) -> Option<(u64, bool)> {
     })
 }
 
-fn plain_mount(parsed: &Parsed, lowered: &mut LoweredMounts) {
+fn plain_mount(parsed: &Parsed, inherited: Option<u32>, lowered: &mut LoweredMounts) {
     let kind = if parsed.bind {
         "bind"
     } else {
@@ -227,6 +231,12 @@ fn plain_mount(parsed: &Parsed, lowered: &mut LoweredMounts) {
         } else {
             changes.push(read_only());
         }
+    }
+    if kind == "tmpfs"
+        && let Some(mode) = inherited
+        && !options.iter().any(|o| o.starts_with("mode="))
+    {
+        options.push(format!("mode={mode:04o}"));
     }
     lowered.push(&parsed.destination, kind, &source, options, changes);
 }

@@ -79,28 +79,42 @@ fn the_usual_mounts_end_up_where_they_belong() {
 }
 
 #[test]
-fn links_of_the_image_are_followed_inside_it() {
+fn a_dangling_link_is_completed_inside_the_root() {
     let prepare: fn(&Ground) = |ground| {
-        fs::create_dir(ground.at("/var")).unwrap();
-        symlink("/run", ground.at("/var/run")).unwrap();
-        fs::create_dir(ground.at("/run")).unwrap();
-        symlink(ground.canary(), ground.at("/srv")).unwrap();
+        symlink(ground.canary().join("new"), ground.at("/srv")).unwrap();
+        symlink("/jump/to/hosts", ground.at("/etc/hosts")).unwrap();
+        symlink("/tmp/place", ground.at("/jump")).unwrap();
         fs::write(ground.volume().join("key"), "secret").unwrap();
     };
     isolated(
-        "mounts::links_of_the_image_are_followed_inside_it",
+        "mounts::a_dangling_link_is_completed_inside_the_root",
         prepare,
         |ground| {
             let mut mounts = usual();
-            mounts.push(mount("/run", "tmpfs", "tmpfs", &[]));
-            mounts.push(bind(&ground.volume(), "/var/run/secrets"));
-            mounts.push(bind(&ground.volume().join("key"), "/etc/keys/one"));
+            mounts.push(bind(&ground.volume().join("key"), "/etc/hosts"));
             mounts.push(bind(&ground.volume(), "/srv/sub"));
-            let error = build(ground, &mounts, &[]).unwrap_err().to_string();
-            assert!(
-                error.contains("/srv/sub"),
-                "a dangling link is no place for a mount: {error}"
-            );
+            build(ground, &mounts, &[]).unwrap();
+            let canary = ground.canary();
+            let inside = ground.at(canary.join("new/sub/key").to_str().unwrap());
+            assert_eq!(fs::read_to_string(inside).unwrap(), "secret");
+            let hosts = fs::read_to_string(ground.at("/tmp/place/to/hosts")).unwrap();
+            assert_eq!(hosts, "secret");
+        },
+    );
+}
+
+#[test]
+fn a_destination_may_start_with_the_roots_own_path() {
+    isolated(
+        "mounts::a_destination_may_start_with_the_roots_own_path",
+        |_| {},
+        |ground| {
+            let mut mounts = usual();
+            let destination = ground.at("/some/place");
+            mounts.push(bind(&ground.volume(), destination.to_str().unwrap()));
+            build(ground, &mounts, &[]).unwrap();
+            let found = fs::metadata(destination).unwrap();
+            assert_eq!(found.ino(), fs::metadata(ground.volume()).unwrap().ino());
         },
     );
 }

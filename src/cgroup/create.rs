@@ -45,7 +45,7 @@ pub(super) fn plan(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Planned> {
                 path: p.path.clone(),
             })
             .collect(),
-        made: places.iter().flat_map(missing).collect(),
+        made: missing(&places),
         rootless: spec.rootless,
         resources,
     };
@@ -96,16 +96,22 @@ impl Planned {
     }
 }
 
-/// The directories on the way down to `place` that are not there, parents first.
-fn missing(place: &Place) -> Vec<PathBuf> {
-    let mut missing: Vec<PathBuf> = place
-        .path
-        .ancestors()
-        .take_while(|path| *path != place.mount_point && !path.is_dir())
-        .map(Path::to_path_buf)
-        .collect();
-    missing.reverse();
-    missing
+/// The directories on the ways down to `places` that are not there, parents
+/// first. Controllers that are mounted together share theirs.
+fn missing(places: &[Place]) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = Vec::new();
+    for place in places {
+        let mut missing: Vec<PathBuf> = place
+            .path
+            .ancestors()
+            .take_while(|path| *path != place.mount_point && !path.is_dir())
+            .map(Path::to_path_buf)
+            .collect();
+        missing.reverse();
+        missing.retain(|path| !all.contains(path));
+        all.extend(missing);
+    }
+    all
 }
 
 /// A second container in the same cgroup would share limits and be killed with

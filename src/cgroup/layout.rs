@@ -203,6 +203,8 @@ fn is_visible(mount: &MountInfo, all: &[MountInfo]) -> bool {
         let hidden = all.iter().any(|other| {
             other.pid == current.pid
                 && other.mnt_id != current.mnt_id
+                // The root of an initramfs is its own parent.
+                && other.mnt_id != current.pid
                 && other.mount_point != current.mount_point
                 && current.mount_point.starts_with(&other.mount_point)
         });
@@ -264,6 +266,14 @@ mod tests {
     fn a_cgroup2_that_took_the_place_of_the_tree_is_v2() {
         let mounts =
             "23 1 8:1 / / rw - ext4 r rw\n30 23 0:5 / /sys rw - sysfs s rw\n".to_owned() + V2_MOUNT;
+        assert!(parse(&mounts, HYBRID_OWN).unwrap().is_v2());
+    }
+
+    #[test]
+    fn the_root_of_an_initramfs_is_its_own_parent() {
+        let mounts = "1 1 0:2 / / rw - rootfs rootfs rw\n30 1 0:5 / /sys rw - sysfs s rw\n"
+            .to_owned()
+            + V2_MOUNT;
         assert!(parse(&mounts, HYBRID_OWN).unwrap().is_v2());
     }
 

@@ -3,6 +3,7 @@
 use kusabi::cgroup::Cgroup;
 use serde_json::{Value, json};
 
+use crate::child::Child;
 use crate::view::{PATIENCE, Scratch, everywhere};
 
 fn read(cgroup: &Cgroup, controller: &str, file: &str) -> String {
@@ -78,7 +79,11 @@ fn limits_are_set_and_updated() {
             update["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 2_097_152}]);
         }
         probe.remove(PATIENCE).unwrap();
-        assert_ne!(resources, json!({}), "no controller to test with");
+        if resources == json!({}) {
+            // Only where version 1 holds every controller, and tests them all.
+            assert!(scratch.layout.is_v2(), "no controller to test with");
+            return;
+        }
 
         let mut cgroup = scratch.create("ct", &resources).unwrap();
         cgroup.apply().unwrap();
@@ -143,11 +148,13 @@ fn dependent_values_find_their_order() {
         }
         pod.apply().unwrap();
         let mut cgroup = scratch.create("pod/ct", &Value::Null).unwrap();
-        // More than the pod has is refused.
-        let error = cgroup
-            .update(&json!({"cpu": {"quota": 60_000}}))
-            .unwrap_err();
-        assert!(error.to_string().ends_with("invalid argument"), "{error}");
+        if !cgroup.is_v2() {
+            // More than the pod has; version 2 lets the pod's limit hold by itself.
+            let error = cgroup
+                .update(&json!({"cpu": {"quota": 60_000}}))
+                .unwrap_err();
+            assert!(error.to_string().ends_with("invalid argument"), "{error}");
+        }
         cgroup
             .update(&json!({"cpu": {"quota": 30_000, "period": 100_000}}))
             .unwrap();
@@ -155,7 +162,13 @@ fn dependent_values_find_their_order() {
         cgroup
             .update(&json!({"cpu": {"quota": 3000, "period": 10_000}}))
             .unwrap();
-        if !cgroup.is_v2() {
+        if cgroup.is_v2() {
+            assert_eq!(read(&cgroup, "cpu", "cpu.max"), "3000 10000");
+            // A burst that only fits the quota that comes with it.
+            let burst = json!({"cpu": {"quota": 8000, "period": 10_000, "burst": 8000}});
+            cgroup.update(&burst).unwrap();
+            assert_eq!(read(&cgroup, "cpu", "cpu.max.burst"), "8000");
+        } else {
             assert_eq!(read(&cgroup, "cpu", "cpu.cfs_quota_us"), "3000");
             assert_eq!(read(&cgroup, "cpu", "cpu.cfs_period_us"), "10000");
         }
@@ -221,6 +234,65 @@ fn limits_without_a_controller_are_refused() {
                 cgroup.remove(PATIENCE).unwrap();
             }
         }
+        scratch.assert_clean();
+    });
+}
+
+/// What version 2 has of its own. Most of it needs a host without version 1.
+#[test]
+fn unified_controllers() {
+    everywhere("limits::unified_controllers", || {
+        let scratch = Scratch::new("unified");
+        let probe = scratch.create("ct", &Value::Null).unwrap();
+        let complete = ["memory", "cpu", "pids", "io"]
+            .iter()
+            .all(|c| has(&probe, c));
+        probe.remove(PATIENCE).unwrap();
+        if !probe.is_v2() || !complete {
+            return;
+        }
+        let resources = json!({
+            "memory": {"limit": 50_000_000, "swap": 70_000_000},
+            "cpu": {"shares": 2048},
+            "unified": {"memory.high": "40960000", "pids.max": "99", "cpu.weight": "42"}
+        });
+        let mut cgroup = scratch.create("ct", &resources).unwrap();
+        cgroup.apply().unwrap();
+        for (file, want) in [
+            ("memory.high", "40960000"),
+            ("pids.max", "99"),
+            // Written last, it wins over the shares.
+            ("cpu.weight", "42"),
+        ] {
+            assert_eq!(read(&cgroup, "", file), want, "{file}");
+        }
+        let swap = cgroup.directory("").unwrap().join("memory.swap.max");
+        if swap.exists() {
+            let got = std::fs::read_to_string(swap).unwrap();
+            // Whole pages.
+            assert_eq!(got.trim().parse::<u64>().unwrap() / 4096, 20_000_000 / 4096);
+        }
+        cgroup.update(&json!({"memory": {"limit": -1}})).unwrap();
+        assert_eq!(read(&cgroup, "", "memory.max"), "max");
+        cgroup.update(&json!({"cpu": {"idle": 1}})).unwrap();
+        assert_eq!(read(&cgroup, "", "cpu.idle"), "1");
+        cgroup.update(&json!({"cpu": {"idle": 0}})).unwrap();
+        cgroup.update(&json!({"cpu": {"shares": 1024}})).unwrap();
+        assert_eq!(read(&cgroup, "", "cpu.weight"), "100");
+
+        // Less than is in use is refused where that is asked for.
+        let child = Child::born(&cgroup.entry().unwrap()).unwrap();
+        child.settle();
+        let low = json!({"memory": {"limit": 1, "checkBeforeUpdate": true}});
+        let error = cgroup.update(&low).unwrap_err().to_string();
+        assert!(
+            error.starts_with("rejecting memory limit 1 <= usage "),
+            "{error}"
+        );
+        assert_eq!(read(&cgroup, "", "memory.max"), "max");
+        assert!(!child.ends_within(50));
+        drop(child);
+        cgroup.remove(PATIENCE).unwrap();
         scratch.assert_clean();
     });
 }

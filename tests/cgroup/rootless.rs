@@ -77,7 +77,10 @@ fn as_nobody() {
         .and_then(|c| c.apply())
         .unwrap_err()
         .to_string();
-    let want = if layout.is_v2() {
+    // Without any controller the lack shows only when the limit is set.
+    let available =
+        std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let want = if layout.is_v2() && !available.trim().is_empty() {
         "unable to apply cgroup configuration: rootless needs no limits + no cgrouppath when no permission is granted for cgroups: mkdir /sys/fs/cgroup/"
     } else {
         "cannot set pids limit: container could not join or create cgroup"

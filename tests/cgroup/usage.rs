@@ -159,6 +159,8 @@ fn events_are_followed_until_the_cgroup_ends() {
         limited
             .update(&json!({"memory": {"limit": limit, "swap": limit}}))
             .unwrap();
+        // The container itself: without any process it would have ended.
+        let init = Child::born(&limited.entry().unwrap()).unwrap();
         let out = Lines::default();
         let interval = std::time::Duration::from_millis(20);
         std::thread::scope(|scope| {
@@ -181,6 +183,8 @@ fn events_are_followed_until_the_cgroup_ends() {
                     .iter()
                     .any(|l| *l == json!({"type": "oom", "id": "ct"}))
             });
+            limited.kill_all().unwrap();
+            assert_eq!(init.killed_by(), Signal::SIGKILL);
             limited.remove(PATIENCE).unwrap();
             follower.join().unwrap().unwrap();
         });

@@ -222,16 +222,16 @@ fn a_device_below_another_mount_is_made_in_it() {
 #[test]
 fn a_tmpfs_takes_over_mode_and_content() {
     let prepare: fn(&Ground) = |ground| {
-        fs::create_dir_all(ground.at("/work/deep")).unwrap();
-        fs::write(ground.at("/work/deep/file"), "content").unwrap();
-        std::os::unix::fs::chown(ground.at("/work/deep/file"), Some(12), Some(34)).unwrap();
+        fs::create_dir_all(ground.at("/data/deep")).unwrap();
+        fs::write(ground.at("/data/deep/file"), "content").unwrap();
+        std::os::unix::fs::chown(ground.at("/data/deep/file"), Some(12), Some(34)).unwrap();
         fs::set_permissions(
-            ground.at("/work/deep/file"),
+            ground.at("/data/deep/file"),
             fs::Permissions::from_mode(0o4711),
         )
         .unwrap();
-        symlink(ground.canary(), ground.at("/work/link")).unwrap();
-        fs::set_permissions(ground.at("/work"), fs::Permissions::from_mode(0o2750)).unwrap();
+        symlink(ground.canary(), ground.at("/data/link")).unwrap();
+        fs::set_permissions(ground.at("/data"), fs::Permissions::from_mode(0o2750)).unwrap();
     };
     isolated(
         "mounts::a_tmpfs_takes_over_mode_and_content",
@@ -249,18 +249,18 @@ fn a_tmpfs_takes_over_mode_and_content() {
                 ..Attributes::default()
             };
             placements.push(Placement {
-                mount: mount("/work", "tmpfs", "tmpfs", &["tmpcopyup"]),
+                mount: mount("/data", "tmpfs", "tmpfs", &["tmpcopyup"]),
                 changes: vec![(read_only, false)],
             });
             placements.push(Placement {
-                mount: bind(&ground.volume(), "/work/volume"),
+                mount: bind(&ground.volume(), "/data/volume"),
                 changes: vec![],
             });
             build_with(ground, &placements, &[]).unwrap();
-            let file = fs::metadata(ground.at("/work/deep/file")).unwrap();
-            assert_eq!(filesystem(&ground.at("/work")), libc::TMPFS_MAGIC);
+            let file = fs::metadata(ground.at("/data/deep/file")).unwrap();
+            assert_eq!(filesystem(&ground.at("/data")), libc::TMPFS_MAGIC);
             assert_eq!(
-                fs::metadata(ground.at("/work")).unwrap().mode() & 0o7777,
+                fs::metadata(ground.at("/data")).unwrap().mode() & 0o7777,
                 0o2750
             );
             assert_eq!(
@@ -268,14 +268,14 @@ fn a_tmpfs_takes_over_mode_and_content() {
                 (0o4711, 12, 34)
             );
             assert_eq!(
-                fs::read_to_string(ground.at("/work/deep/file")).unwrap(),
+                fs::read_to_string(ground.at("/data/deep/file")).unwrap(),
                 "content"
             );
             assert_eq!(
-                fs::read_link(ground.at("/work/link")).unwrap(),
+                fs::read_link(ground.at("/data/link")).unwrap(),
                 ground.canary()
             );
-            let refused = fs::write(ground.at("/work/new"), "").unwrap_err();
+            let refused = fs::write(ground.at("/data/new"), "").unwrap_err();
             assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
         },
     );
@@ -351,7 +351,7 @@ fn a_replaced_root_is_noticed() {
 fn in_a_user_namespace_nodes_are_bound() {
     let name = "mounts::in_a_user_namespace_nodes_are_bound";
     let prepare: fn(&Ground) = |ground| {
-        fs::create_dir_all(ground.at("/work")).unwrap();
+        fs::create_dir_all(ground.at("/data")).unwrap();
     };
     isolated_with(
         "--user --map-root-user --pid --fork",
@@ -362,7 +362,7 @@ fn in_a_user_namespace_nodes_are_bound() {
             let mut mounts = usual();
             mounts.retain(|m| !["mqueue", "sysfs"].contains(&m.kind.as_deref().unwrap()));
             mounts.push(bind(Path::new("/sys"), "/sys"));
-            mounts.push(bind(&ground.volume(), "/work/new/volume"));
+            mounts.push(bind(&ground.volume(), "/data/new/volume"));
             build(
                 ground,
                 &mounts,
@@ -382,7 +382,7 @@ fn in_a_user_namespace_nodes_are_bound() {
                 assert_eq!(node.rdev(), libc::makedev(number.0, number.1), "{path}");
             }
             assert_eq!(filesystem(Path::new("/proc")), libc::PROC_SUPER_MAGIC);
-            assert_eq!(fs::metadata("/work/new").unwrap().uid(), 0);
+            assert_eq!(fs::metadata("/data/new").unwrap().uid(), 0);
         },
     );
 }

@@ -153,7 +153,8 @@ impl Newborn {
     /// the program (`exec`).
     ///
     /// `on_hooks` runs when the root file system is prepared but not yet entered;
-    /// `on_listener` takes the seccomp listener.
+    /// `on_listener` takes the seccomp listener; `on_terminal` takes the terminal
+    /// from its socket, and the process waits until that has been set up.
     ///
     /// # Errors
     /// The process's own one-line reason, or an error of a callback.
@@ -161,6 +162,7 @@ impl Newborn {
         &mut self,
         mut on_hooks: impl FnMut() -> Result<()>,
         mut on_listener: impl FnMut(OwnedFd) -> Result<()>,
+        mut on_terminal: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         // Any other message, or none, is followed by a reason on our own socket.
         while let Ok((message, _)) = self.main.recv_message_with_fds() {
@@ -183,8 +185,11 @@ impl Newborn {
                 (None, _) | (Some(&message::PARKED), _) => return Ok(()),
                 (Some(&message::LISTENER), Some(listener)) => {
                     on_listener(listener)?;
-                    send_fd(self.sync.as_fd(), b"k", None)
-                        .map_err(|e| RuntimeError::syscall("answer the container's process", e))?;
+                    self.acknowledge()?;
+                }
+                (Some(&message::TERMINAL), None) => {
+                    on_terminal()?;
+                    self.acknowledge()?;
                 }
                 (Some(_), _) => {
                     let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
@@ -192,6 +197,11 @@ impl Newborn {
                 }
             }
         }
+    }
+
+    fn acknowledge(&self) -> Result<()> {
+        send_fd(self.sync.as_fd(), b"k", None)
+            .map_err(|e| RuntimeError::syscall("answer the container's process", e).into())
     }
 
     /// Kills and reaps the process. For undo; errors mean that it is gone.

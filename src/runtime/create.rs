@@ -306,17 +306,20 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
             &fd,
         )
     };
+    let mut console = None;
+    let on_terminal = || -> Result<()> {
+        if let Some(ours) = &console_ours {
+            console = console::receive(ours, process.console_size, request.console_socket)?;
+        }
+        Ok(())
+    };
     newborn
-        .wait_ready(on_hooks, on_listener)
+        .wait_ready(on_hooks, on_listener, on_terminal)
         .map_err(process_failed)?;
     point(Step::CreateParked)?;
 
     verify(&state, &newborn)?;
     point(Step::CreateVerify)?;
-    let console = match (console_ours, request.console_socket) {
-        (Some(ours), socket) => console::receive(&ours, process.console_size, socket)?,
-        (None, _) => None,
-    };
     if let Some(socket) = request.pidfd_socket {
         send_pidfd(socket, &newborn.pidfd)?;
     }

@@ -169,6 +169,7 @@ pub fn exec(
     point(Step::ExecRelease)?;
     let pid = newborn.pid;
     let profile = &document.value()["linux"]["seccomp"];
+    let mut console = None;
     newborn
         .wait_ready(
             || Ok(()),
@@ -183,12 +184,14 @@ pub fn exec(
                     &fd,
                 )
             },
+            || {
+                if let Some(ours) = &console_ours {
+                    console = console::receive(ours, process.console_size, request.console_socket)?;
+                }
+                Ok(())
+            },
         )
         .map_err(process_failed)?;
-    let console = match console_ours {
-        Some(ours) => console::receive(&ours, process.console_size, request.console_socket)?,
-        None => None,
-    };
     if let Some(socket) = request.pidfd_socket {
         super::create::send_pidfd(socket, &newborn.pidfd)?;
     }

@@ -33,6 +33,8 @@ pub mod message {
     pub const FAILED: u8 = b'E';
     /// The seccomp listener comes with this message.
     pub const LISTENER: u8 = b'N';
+    /// The terminal is on its socket; the process waits for an answer.
+    pub const TERMINAL: u8 = b'T';
     /// Everything is set up; the process waits for `start`.
     pub const PARKED: u8 = b'P';
 }
@@ -150,6 +152,12 @@ enum Never {}
 
 fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     let process = &plan.process;
+    // The program must not write before size and line discipline are set, and
+    // here no filter of the user's is in the way yet.
+    if process.terminal {
+        send(ends, message::TERMINAL)?;
+        await_answer(ends, "the runtime did not take the terminal")?;
+    }
     if plan.make_cwd {
         reopen_null()?;
     }
@@ -307,6 +315,14 @@ fn make_directories(path: &str) -> Result<(), String> {
         .map_err(|e| format!("mkdir {path}: {}", e.kind_text()))
 }
 
+/// Waits for the parent's one byte.
+fn await_answer(ends: &Ends, failure: &str) -> Result<(), String> {
+    match sys::process::recv_fd(ends.sync.as_fd(), 1) {
+        Ok((bytes, _)) if bytes.len() == 1 => Ok(()),
+        _ => Err(failure.to_owned()),
+    }
+}
+
 fn load_seccomp(plan: &Plan, ends: &Ends) -> Result<(), String> {
     let Some(filter) = &plan.seccomp else {
         return Ok(());
@@ -321,10 +337,7 @@ fn load_seccomp(plan: &Plan, ends: &Ends) -> Result<(), String> {
         )
         .map_err(|e| format!("send seccomp listener: {e}"))?;
         drop(listener);
-        let answer = sys::process::recv_fd(ends.sync.as_fd(), 1);
-        if !matches!(&answer, Ok((bytes, _)) if bytes.len() == 1) {
-            return Err("the seccomp agent did not take the listener".into());
-        }
+        await_answer(ends, "the seccomp agent did not take the listener")?;
     }
     Ok(())
 }

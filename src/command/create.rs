@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::prepare::prepare;
 use crate::cdi::Mode;
-use crate::cli::{Bundle, Create, Devices};
+use crate::cli::{Bundle, Create, Devices, Rootless};
 use crate::edit::Edit;
 use crate::error::{Error, Result};
 use crate::runtime::create::{CreateRequest, Created, create};
@@ -44,6 +44,17 @@ pub(super) fn create_from(
         return Err(Error::Usage(
             "--systemd-cgroup: the systemd cgroup driver is not available in this version; use the cgroupfs driver".into(),
         ));
+    }
+    if context.globals.rootless != Rootless::Auto {
+        return Err(Error::Usage(
+            "--rootless: only auto is available in this version; leave the flag out".into(),
+        ));
+    }
+    if let Some(socket) = &context.notify_socket {
+        tracing::warn!(
+            "NOTIFY_SOCKET {} is not passed on: readiness is not reported in this version",
+            socket.display()
+        );
     }
     let prepared = prepare(bundle.bundle.as_deref(), devices, Mode::Create)?;
     for note in &prepared.plan.notes {

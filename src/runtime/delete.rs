@@ -9,13 +9,17 @@ use super::RuntimeError;
 use super::fault::{Step, point};
 use super::hooks;
 use super::state::{Locked, State, Status};
-use crate::cgroup::CgroupError;
+use crate::cgroup::{Cgroup, CgroupError};
 use crate::edit::HookStage;
 use crate::error::Result;
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
 
 /// How long a killed process may take to end; runc's ten seconds.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a process that was never released may take to see that its creator
+/// is gone.
+const UNRELEASED: Duration = Duration::from_secs(2);
 
 /// Deletes a container: processes, cgroup, poststop hooks, state directory.
 ///
@@ -41,23 +45,35 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
         .into());
     }
     kill_init(&state, status)?;
-    if let Some(cgroup) = &state.cgroup {
+    if let (Some(cgroup), Some(_)) = (&state.cgroup, state.init) {
         // Also ends what outlived init where the pid namespace is shared.
         match cgroup.kill_all() {
-            // Removed by a delete that was killed, or not made by such a create.
+            // Removed by a delete that was killed.
             Err(CgroupError::Gone) => {}
             result => result?,
         }
     }
     point(Step::DeleteKill)?;
-    if let Some(cgroup) = &state.cgroup {
-        cgroup.remove(PATIENCE)?;
+    match (&state.cgroup, state.init) {
+        (Some(cgroup), Some(_)) => cgroup.remove(PATIENCE)?,
+        (Some(cgroup), None) => abandon(cgroup),
+        (None, _) => {}
     }
     point(Step::DeleteCgroup)?;
     poststop(&locked, &state);
     point(Step::DeleteHooks)?;
     locked.remove()?;
     point(Step::DeleteState)
+}
+
+/// Removes the cgroup of a create that was killed before its process was on
+/// record. Such a process has not been released, and ends when its creator does.
+/// Any other process there belongs to a container that has taken the same path
+/// since, and keeps it.
+fn abandon(cgroup: &Cgroup) {
+    if let Err(error) = cgroup.remove(UNRELEASED) {
+        tracing::warn!("left in place, it is in use: {error}");
+    }
 }
 
 fn kill_init(state: &State, status: Status) -> Result<()> {

@@ -37,6 +37,8 @@ steps! {
     CreateState = "create.state",
     /// create: the effective configuration and plan are stored.
     CreateConfig = "create.config",
+    /// create: the cgroup's place is on record, and nothing is made yet.
+    CreatePlace = "create.place",
     /// create: the cgroup exists, with its limits.
     CreateCgroup = "create.cgroup",
     /// create: the device filter is installed and verified.

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use kusabi::runtime::fault::Step;
 
 use common::{
-    Runtime, Sandbox, Spawn, View, host, in_sandbox_of, survivors_are_filtered, wait_until,
+    Config, Runtime, Sandbox, Spawn, View, host, in_sandbox_of, survivors_are_filtered, wait_until,
 };
 use scene::{Scene, Snapshot};
 
@@ -39,6 +39,7 @@ fn operation(step: Step) -> Operation {
     match step {
         Step::CreateState
         | Step::CreateConfig
+        | Step::CreatePlace
         | Step::CreateCgroup
         | Step::CreateFilter
         | Step::CreateProcess
@@ -108,6 +109,7 @@ macro_rules! cases {
 cases![
     create_that_fails_leaves_nothing,
     create_that_is_killed_can_be_deleted,
+    create_that_is_killed_leaves_its_place_to_another,
     start_that_fails_leaves_a_created_or_a_stopped_container,
     start_that_is_killed_leaves_a_filtered_container,
     exec_that_fails_leaves_no_process,
@@ -156,6 +158,19 @@ fn create_that_is_killed_can_be_deleted(sandbox: &Sandbox) {
         scene.remove();
         before.still_holds(sandbox, None);
     });
+}
+
+/// Whoever is in the cgroup that was planned but never made is not the dead
+/// container's to kill.
+fn create_that_is_killed_leaves_its_place_to_another(sandbox: &Sandbox) {
+    let scene = Scene::new(sandbox);
+    scene.is_killed(Step::CreatePlace, scene.create());
+    let config = Config::sleeper().set("/linux/cgroupsPath", scene.cgroups_path());
+    let other = sandbox.run_detached(&sandbox.bundle(&config));
+    scene.delete(true).output().succeeded();
+    assert_eq!(other.status(), "running");
+    other.delete_force();
+    assert_eq!(sandbox.left(), Vec::<String>::new());
 }
 
 fn start_that_fails_leaves_a_created_or_a_stopped_container(sandbox: &Sandbox) {

@@ -55,6 +55,10 @@ impl<'a> Scene<'a> {
         &self.bundle.id
     }
 
+    pub fn cgroups_path(&self) -> String {
+        self.bundle.cgroups_path()
+    }
+
     pub fn create(&self) -> Spawn {
         self.sandbox
             .call(["create", "--pid-file"])

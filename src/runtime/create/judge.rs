@@ -1,0 +1,205 @@
+//! Everything about a request that can be judged before anything is made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::CreateRequest;
+use crate::document::Document;
+use crate::edit::{DeviceNode, Hook, HookStage, NamespaceKind};
+use crate::error::Result;
+use crate::rootfs::{self, Preflight};
+use crate::runtime::RuntimeError;
+use crate::runtime::console;
+use crate::runtime::credentials::Capabilities;
+use crate::runtime::hooks;
+use crate::runtime::lower::Namespaces;
+use crate::runtime::process::ProcessSpec;
+use crate::runtime::seccomp::{self, CompiledFilter};
+use crate::runtime::state::Store;
+use crate::runtime::support;
+
+/// Where seccomp filters are kept below the state root. No container id contains
+/// the character, so it cannot be taken for one.
+const SECCOMP_CACHE: &str = "@seccomp";
+
+/// A request that nothing speaks against, read once.
+pub(super) struct Judged {
+    pub process: ProcessSpec,
+    pub namespaces: Namespaces,
+    /// Absolute, without symbolic links.
+    pub rootfs: PathBuf,
+    pub devices: Vec<DeviceNode>,
+    pub preflight: Rc<Preflight>,
+    pub capabilities: Capabilities,
+    pub seccomp: Option<CompiledFilter>,
+    hooks: Vec<(HookStage, Hook)>,
+}
+
+impl Judged {
+    /// Reads and checks; the only thing it may write is the seccomp cache.
+    pub fn new(store: &Store, request: &CreateRequest<'_>) -> Result<Self> {
+        let document = request.document;
+        let value = document.value();
+        let process = ProcessSpec::parse(&value["process"], "config.json: process")?;
+        let namespaces = Namespaces::new(document.namespaces()?)?;
+        refuse_unsupported(value, &namespaces)?;
+        check_preserved(request.preserve_fds + request.listen_fds)?;
+        console::check(
+            process.terminal,
+            !request.foreground,
+            request.console_socket,
+        )?;
+        let rootfs = rootfs_of(document, request.bundle)?;
+        let devices = devices_of(document, request.host_paths)?;
+        let preflight = Rc::new(rootfs::preflight(
+            &rootfs,
+            &rootfs::View {
+                bundle: request.bundle,
+                mounts: &document.mounts()?,
+                devices: &devices,
+                bind_devices: namespaces.is_private(NamespaceKind::User),
+                terminal: process.terminal,
+                cwd: Path::new(&process.cwd),
+            },
+        )?);
+        let capabilities = capabilities_of(&process);
+        Ok(Self {
+            seccomp: seccomp_filter(document, store)?,
+            hooks: document.hooks()?,
+            process,
+            namespaces,
+            rootfs,
+            devices,
+            preflight,
+            capabilities,
+        })
+    }
+
+    /// The hooks of one stage, in order.
+    pub fn hooks(&self, stage: HookStage) -> Vec<Hook> {
+        hooks::of_stage(&self.hooks, stage)
+    }
+}
+
+fn devices_of(document: &Document, host_paths: &[(PathBuf, PathBuf)]) -> Result<Vec<DeviceNode>> {
+    let mut devices = document.devices()?;
+    for device in &mut devices {
+        if let Some((_, host)) = host_paths.iter().find(|(path, _)| *path == device.path) {
+            device.host_path.clone_from(host);
+        }
+    }
+    Ok(devices)
+}
+
+fn capabilities_of(process: &ProcessSpec) -> Capabilities {
+    let (capabilities, unknown) =
+        Capabilities::resolve(&process.capabilities.clone().unwrap_or_default());
+    if !unknown.is_empty() {
+        tracing::warn!(
+            "ignoring unknown or unavailable capabilities: [{}]",
+            unknown.join(" ")
+        );
+    }
+    capabilities
+}
+
+fn seccomp_filter(document: &Document, store: &Store) -> Result<Option<CompiledFilter>> {
+    let profile = &document.value()["linux"]["seccomp"];
+    if profile.is_null() {
+        return Ok(None);
+    }
+    seccomp::parse_and_compile(profile, &store.root().join(SECCOMP_CACHE)).map(Some)
+}
+
+/// The seccomp cache of a store, for `exec`.
+#[must_use]
+pub fn seccomp_cache(store: &Store) -> PathBuf {
+    store.root().join(SECCOMP_CACHE)
+}
+
+fn rootfs_of(document: &Document, bundle: &Path) -> Result<PathBuf> {
+    let path = document.root_path()?.unwrap_or_default();
+    if path.is_empty() {
+        return Err(RuntimeError::config("root.path", "must name the root file system").into());
+    }
+    let path = bundle.join(path);
+    fs::canonicalize(&path).map_err(|e| {
+        RuntimeError::config(
+            "root.path",
+            format!("invalid rootfs: stat {}: {}", path.display(), {
+                use crate::runtime::credentials::KindText;
+                e.kind_text()
+            }),
+        )
+        .into()
+    })
+}
+
+/// Descriptors the caller promised to have opened; if one is not, one of ours
+/// would get its number and leak into the container.
+pub(in crate::runtime) fn check_preserved(count: u32) -> Result<()> {
+    for fd in 3..3 + count {
+        let raw = i32::try_from(fd).unwrap_or(i32::MAX);
+        if nix::sys::stat::fstat(raw).is_err() {
+            return Err(RuntimeError::Refused(format!(
+                "unable to stat preserved-fd {} (of {count}), please check that the fd is open",
+                fd - 2
+            ))
+            .into());
+        }
+        crate::sys::set_cloexec(raw, false)
+            .map_err(|e| RuntimeError::syscall(format!("preserve descriptor {fd}"), e))?;
+    }
+    Ok(())
+}
+
+fn refuse_unsupported(value: &Value, namespaces: &Namespaces) -> Result<()> {
+    let linux = &value["linux"];
+    let filled = |v: &Value| match v {
+        Value::Null => false,
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    };
+    for field in support::REFUSED_LINUX_FIELDS {
+        if filled(&linux[field]) {
+            return Err(RuntimeError::config(
+                format!("linux.{field}"),
+                "is not supported by this version of kusabi",
+            )
+            .into());
+        }
+    }
+    if !namespaces.is_new(NamespaceKind::Mount) {
+        return Err(RuntimeError::config(
+            "linux.namespaces",
+            "a container without a new mount namespace is not supported by this version of kusabi",
+        )
+        .into());
+    }
+    if namespaces.path(NamespaceKind::User).is_some() {
+        return Err(RuntimeError::config(
+            "linux.namespaces",
+            "joining a user namespace by path is not supported by this version of kusabi",
+        )
+        .into());
+    }
+    if namespaces.is_new(NamespaceKind::User) && !filled(&linux["uidMappings"]) {
+        return Err(RuntimeError::config(
+            "linux.uidMappings",
+            "user namespaces enabled, but no uid mappings found",
+        )
+        .into());
+    }
+    if !namespaces.is_private(NamespaceKind::User) && filled(&linux["uidMappings"]) {
+        return Err(RuntimeError::config(
+            "linux.uidMappings",
+            "user namespace mappings specified, but user namespace isn't enabled in the config",
+        )
+        .into());
+    }
+    Ok(())
+}

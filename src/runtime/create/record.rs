@@ -1,0 +1,44 @@
+//! The container's record before there is a container.
+
+use super::CreateRequest;
+use super::judge::Judged;
+use crate::edit::NamespaceKind;
+use crate::error::Result;
+use crate::runtime::RuntimeError;
+use crate::runtime::identity::Identity;
+use crate::runtime::state::{State, Status};
+
+/// Status creating, by this process, now; no cgroup, filter or init yet.
+pub(super) fn initial(request: &CreateRequest<'_>, judged: &Judged) -> Result<State> {
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let creator = Identity::of(me).ok_or_else(|| {
+        RuntimeError::Refused("/proc does not show this process; is it mounted?".into())
+    })?;
+    let created = time::OffsetDateTime::now_utc()
+        .format(&time::format_description::well_known::Rfc3339)
+        .map_err(|e| RuntimeError::Refused(format!("format the time: {e}")))?;
+    Ok(State {
+        oci_version: request.document.value()["ociVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        id: request.id.to_owned(),
+        recorded: Status::Creating,
+        init: None,
+        creator,
+        bundle: request.bundle.to_path_buf(),
+        rootfs: judged.rootfs.clone(),
+        created,
+        owner: nix::unistd::geteuid().as_raw(),
+        annotations: request
+            .document
+            .annotations()?
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect(),
+        cgroup: None,
+        filter: None,
+        systemd: false,
+        private_pid: judged.namespaces.is_new(NamespaceKind::Pid),
+    })
+}

@@ -1,0 +1,186 @@
+//! What the new process is made of: the library's copy of the configuration, the
+//! stage it works on, and the plan of everything that the process does itself.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::CreateRequest;
+use super::judge::Judged;
+use crate::cgroup::Cgroup;
+use crate::edit::{HookStage, IdMapping, NamespaceKind};
+use crate::error::{Error, Result};
+use crate::rootfs::{Assembly, Stage};
+use crate::runtime::RuntimeError;
+use crate::runtime::child::{ChildPlan, Staging};
+use crate::runtime::console;
+use crate::runtime::fifo::Gate;
+use crate::runtime::lower::{self, Context, Namespaces};
+use crate::runtime::lower_mounts::CgroupView;
+use crate::runtime::state::{State, Status, Store};
+use crate::runtime::tail::Plan as TailPlan;
+
+/// What the parent keeps of the plan.
+pub(super) struct Kept<'a> {
+    /// How the root is put together from what the library makes.
+    pub assembly: Assembly<'a>,
+    /// Our end of the socket that brings the terminal.
+    pub console: Option<OwnedFd>,
+}
+
+/// Plans the process; `cgroup` is where it will be born.
+pub(super) fn plan<'a>(
+    request: &'a CreateRequest<'_>,
+    judged: &'a Judged,
+    stage: &'a Stage,
+    (view, cgroup): (&'a CgroupView, &Cgroup),
+    (dir, state): (&Path, &State),
+) -> Result<(ChildPlan, Kept<'a>)> {
+    let value = request.document.value();
+    let namespaces = &judged.namespaces;
+    let lowered = lower::for_init(
+        value,
+        &Context {
+            bundle: request.bundle,
+            preflight: &judged.preflight,
+            stage,
+            devices: &judged.devices,
+            cgroups: view,
+            namespaces,
+        },
+    )?;
+    let (ours, theirs) = if judged.process.terminal {
+        let (ours, theirs) = console::pair()?;
+        (Some(ours), Some(theirs))
+    } else {
+        (None, None)
+    };
+    let plan = ChildPlan {
+        spec: lowered.spec,
+        rootfs: stage.library_root(),
+        staging: Some(Staging {
+            preflight: Rc::clone(&judged.preflight),
+            stage: stage.clone(),
+            tree: judged.preflight.clone_tree()?,
+        }),
+        is_exec: false,
+        console: theirs,
+        preserve_fds: request.preserve_fds,
+        no_pivot: request.no_pivot,
+        entry: cgroup.entry()?,
+        user_namespace: namespaces.is_private(NamespaceKind::User),
+        join: Vec::new(),
+        time_namespace: time_offsets(value, namespaces),
+        stays_dumpable: !nix::unistd::geteuid().is_root(),
+        keyring: keyring(request)?,
+        container_id: request.id.to_owned(),
+        bundle: request.bundle.to_path_buf(),
+        tail: TailPlan {
+            process: judged.process.clone(),
+            capabilities: judged.capabilities.clone(),
+            seccomp: judged.seccomp.clone(),
+            make_cwd: true,
+            readonly_root: lowered.readonly_root,
+            readonly_paths: lowered.readonly_paths,
+            start_hooks: judged.hooks(HookStage::StartContainer),
+            state: inner_state(state, namespaces),
+            preserve_fds: request.preserve_fds,
+            listen_fds: request.listen_fds,
+            readonly_dev: lowered.readonly_dev,
+        },
+        gate: Some(Gate::create(dir)?),
+    };
+    let kept = Kept {
+        assembly: lowered.assembly,
+        console: ours,
+    };
+    Ok((plan, kept))
+}
+
+/// The state as hooks inside the container see it.
+fn inner_state(state: &State, namespaces: &Namespaces) -> Value {
+    let mut inner = state.to_oci(Status::Created);
+    let pid = i32::from(namespaces.is_new(NamespaceKind::Pid));
+    inner["pid"] = pid.into();
+    inner
+}
+
+/// An empty directory for the stage. The container's root user, who may be
+pub(super) fn directory(store: &Store) -> Result<PathBuf> {
+    let dir = if nix::unistd::geteuid().is_root() {
+        PathBuf::from("/run/kusabi-stage")
+    } else {
+        store.root().join("@stage")
+    };
+    match fs::DirBuilder::new().mode(0o711).create(&dir) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(Error::io("mkdir", &dir, e)),
+    }
+    let meta = fs::symlink_metadata(&dir).map_err(|e| Error::io("stat", &dir, e))?;
+    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        return Err(RuntimeError::Refused(format!(
+            "{}: must be a directory of uid {} that nobody else may write; remove it",
+            dir.display(),
+            nix::unistd::geteuid()
+        ))
+        .into());
+    }
+    Ok(dir)
+}
+
+pub(super) fn clone_flags(namespaces: &Namespaces) -> u64 {
+    let mut flags = 0;
+    for (kind, flag) in [
+        (NamespaceKind::Pid, libc::CLONE_NEWPID),
+        (NamespaceKind::User, libc::CLONE_NEWUSER),
+        // Ours to make: mounts are prepared in it before the library runs.
+        (NamespaceKind::Mount, libc::CLONE_NEWNS),
+    ] {
+        if namespaces.is_new(kind) {
+            flags |= u64::from(flag.cast_unsigned());
+        }
+    }
+    flags
+}
+
+fn time_offsets(value: &Value, namespaces: &Namespaces) -> Option<String> {
+    if !namespaces.is_new(NamespaceKind::Time) {
+        return None;
+    }
+    let mut text = String::new();
+    for (clock, offset) in value["linux"]["timeOffsets"]
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
+        let part = |name: &str| offset[name].as_i64().unwrap_or(0);
+        text.push_str(&format!("{clock} {} {}\n", part("secs"), part("nanosecs")));
+    }
+    Some(text)
+}
+
+fn keyring(request: &CreateRequest<'_>) -> Result<Option<CString>> {
+    if request.no_new_keyring {
+        return Ok(None);
+    }
+    CString::new(format!("_ses.{}", request.id))
+        .map(Some)
+        .map_err(|_| RuntimeError::InvalidId.into())
+}
+
+/// One of `linux.uidMappings` and `linux.gidMappings`.
+pub(super) fn id_mappings(value: &Value, field: &str) -> Result<Vec<IdMapping>> {
+    let list = &value["linux"][field];
+    if list.is_null() {
+        return Ok(Vec::new());
+    }
+    // Through text: numbers kept as written do not read as integers otherwise.
+    serde_json::from_str(&list.to_string())
+        .map_err(|e| RuntimeError::config(format!("linux.{field}"), e.to_string()).into())
+}

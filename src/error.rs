@@ -22,6 +22,9 @@ pub enum Error {
     /// A request for devices is malformed.
     #[error(transparent)]
     Request(#[from] crate::request::RequestError),
+    /// The policy cannot be used, or forbids what was asked for.
+    #[error(transparent)]
+    Policy(#[from] crate::policy::PolicyError),
     /// An edit cannot be applied to this document.
     #[error(transparent)]
     Edit(#[from] crate::edit::EditError),

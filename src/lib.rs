@@ -6,6 +6,7 @@
 //! ```text
 //! argv ── cli ──────────────▶ Invocation ─┐
 //! bundle/config.json ────────▶ Document  ─┤
+//! policy file ── policy ─────▶ Policy ────┤
 //!   request: annotations, flags, environment, mounts, policy ▶ Vec<Request>
 //!   resolve: which host facts are needed ─ host probes just these ▶ Snapshot
 //!                                        ▶ Plan (ordered edits with provenance)
@@ -25,7 +26,7 @@
 //! # Where things may happen
 //!
 //! [`document`], [`request`], [`cdi`] (bytes in), [`gpu`], [`edit`],
-//! [`rootless`], [`yaml`], `device::{rules, policy, program}`, `cgroup::path` and
+//! [`policy`], [`rootless`], [`yaml`], `device::{rules, policy, program}`, `cgroup::path` and
 //! `host::facts` are pure: values in, values out, no file system, environment,
 //! process or system call. A test (`tests/purity.rs`) enforces it. Probing the
 //! host lives in the rest of [`host`]; `unsafe` is confined to [`sys`].
@@ -49,6 +50,7 @@ pub mod edit;
 pub mod error;
 pub mod host;
 pub mod log;
+pub mod policy;
 pub mod request;
 pub mod rootfs;
 pub mod rootless;

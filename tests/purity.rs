@@ -19,6 +19,7 @@ const PURE: &[&str] = &[
     "cdi",
     "gpu",
     "edit",
+    "policy",
     "rootless",
     "yaml",
     "device/policy",

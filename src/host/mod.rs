@@ -6,4 +6,5 @@
 pub mod cdi_dirs;
 pub mod facts;
 pub mod nodes;
+pub mod policy_file;
 mod trust;

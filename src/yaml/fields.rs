@@ -341,7 +341,7 @@ impl<'n, 'r> Fields<'n, 'r> {
                 .iter()
                 .find(|(key, _)| entry.key.eq_ignore_ascii_case(key))
                 .map_or_else(
-                    || format!("known here: {}", self.known.join(", ")),
+                    || suggestion(&entry.key, &self.known),
                     |(_, hint)| (*hint).to_owned(),
                 );
             self.report.add(
@@ -352,6 +352,27 @@ impl<'n, 'r> Fields<'n, 'r> {
             );
         }
     }
+}
+
+/// The known key that was probably meant, or all of them.
+fn suggestion(key: &str, known: &[&str]) -> String {
+    let key = key.to_ascii_lowercase();
+    // A third of the letters wrong is another word.
+    let most = (key.chars().count() / 3).max(1);
+    known
+        .iter()
+        .map(|known| {
+            (
+                strsim::osa_distance(&key, &known.to_ascii_lowercase()),
+                known,
+            )
+        })
+        .filter(|(distance, _)| *distance <= most)
+        .min_by_key(|(distance, _)| *distance)
+        .map_or_else(
+            || format!("known here: {}", known.join(", ")),
+            |(_, meant)| format!("did you mean {meant}?"),
+        )
 }
 
 /// A scalar as a string. One written without quotes counts as it stands, even

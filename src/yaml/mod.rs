@@ -1,6 +1,6 @@
-//! YAML and JSON as trees in which every value knows its line and column.
+//! YAML, JSON and TOML as trees in which every value knows its line and column.
 //!
-//! Files that people write (CDI specifications, service files) deserve errors
+//! Files that people write (CDI specifications, service and policy files) deserve errors
 //! that point at the place. `serde` loses it, so these files are read into a
 //! [`Node`] first and into types with [`Fields`] second.
 //!
@@ -10,6 +10,7 @@
 
 mod fields;
 mod from_json;
+mod from_toml;
 mod from_yaml;
 
 use std::fmt;
@@ -139,6 +140,14 @@ pub fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
         // JSON was meant.
         Err(from_json::Failure::NotJson(error)) => from_yaml::parse(text).map_err(|_| error),
     }
+}
+
+/// Reads a text as TOML 1.0 or 1.1; the root is always a map.
+///
+/// # Errors
+/// [`SyntaxError`] where the text is none, duplicate keys included.
+pub fn parse_toml(text: &str) -> Result<Node, SyntaxError> {
+    from_toml::parse(text)
 }
 
 /// Refuses the second of two equal keys.

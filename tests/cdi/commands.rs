@@ -275,8 +275,8 @@ fn validate_points_at_every_mistake() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         place.text(&output.stdout),
-        "bad.yaml:7:46: devices[0].containerEdits.mounts[0]: unknown key \"typ\" (known here: \
-         hostPath, containerPath, options, type)
+        "bad.yaml:7:46: devices[0].containerEdits.mounts[0]: unknown key \"typ\" (did you mean \
+         type?)
 good.yaml: valid, CDI 1.1.0, 2 devices of vendor.com/gpu
 bad.json:3:30: devices[0].containerEdits.env[0]: invalid environment variable \"A\", expected \
          NAME=value

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use kusabi::policy::Policy;
 use kusabi::{Error, cli, command, log};
 
 fn main() -> ExitCode {
@@ -10,9 +11,13 @@ fn main() -> ExitCode {
         Ok(invocation) => &invocation.globals,
         Err(error) => &error.globals,
     };
-    let done = log::init(globals)
+    let policy = match &read {
+        Ok(invocation) => command::policy(&invocation.command),
+        Err(_) => Ok(Policy::default()),
+    };
+    let done = log::init(globals, policy.as_ref().ok().map(|policy| &policy.log))
         .and_then(|()| read.map_err(|error| Error::from(command::usage(error))))
-        .and_then(|invocation| command::run(&invocation));
+        .and_then(|invocation| command::run(&invocation, &policy));
     match done {
         Ok(status) => {
             log::commit();

@@ -5,7 +5,7 @@ use clap::{ArgMatches, Args, Command as Clap, FromArgMatches};
 
 use super::normalise::Stop;
 use super::values::Refusal;
-use super::{Command, cdi, help};
+use super::{Command, cdi, config, help};
 
 /// What is read from a matched command line.
 pub(super) type Reading = Result<Command, ReadError>;
@@ -185,6 +185,11 @@ pub(super) const COMMANDS: &[Definition] = &[
         about: "Look at CDI specifications",
         kind: Kind::Group(CDI),
     },
+    Definition {
+        name: "config",
+        about: "Look at the policy file",
+        kind: Kind::Group(CONFIG),
+    },
     leaf::<super::Completions>(
         "completions",
         "Print a shell's completion script",
@@ -228,6 +233,24 @@ const CDI: &[Definition] = &[
     }),
 ];
 
+const CONFIG: &[Definition] = &[
+    leaf::<config::ConfigFile>(
+        "show",
+        "Show every key of the policy, what holds, and where it was set",
+        at_most(1),
+        |m| {
+            Ok(Command::Config(config::Config::Show(
+                FromArgMatches::from_arg_matches_mut(m)?,
+            )))
+        },
+    ),
+    leaf::<config::ConfigFile>("check", "Check a policy file", at_most(1), |m| {
+        Ok(Command::Config(config::Config::Check(
+            FromArgMatches::from_arg_matches_mut(m)?,
+        )))
+    }),
+];
+
 /// A command without flags or arguments.
 #[derive(clap::Args)]
 struct Nothing {}
@@ -237,6 +260,10 @@ const fn exactly(count: usize) -> Arity {
         min: count,
         max: count,
     }
+}
+
+const fn at_most(max: usize) -> Arity {
+    Arity { min: 0, max }
 }
 
 const fn at_least(min: usize) -> Arity {

@@ -8,6 +8,7 @@
 mod cdi;
 mod checkpoint;
 mod completions;
+mod config;
 mod container_id;
 mod create;
 mod definitions;
@@ -40,6 +41,7 @@ use clap::{Args as _, FromArgMatches as _};
 pub use cdi::{Cdi, CdiFormat, CdiList, CdiShow, CdiValidate};
 pub use checkpoint::{CgroupsMode, Checkpoint, Criu, EmptyNamespace, PageServer};
 pub use completions::Completions;
+pub use config::{Config, ConfigFile};
 pub use container_id::{ContainerId, InvalidContainerId};
 pub use create::{Bundle, Create};
 pub use delete::Delete;
@@ -120,6 +122,8 @@ pub enum Command {
     Edit(Edit),
     /// `cdi …`
     Cdi(Cdi),
+    /// `config …`
+    Config(Config),
     /// `completions`
     Completions(Completions),
     /// `man`

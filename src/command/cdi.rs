@@ -12,17 +12,19 @@ use crate::cli::{Cdi, CdiFormat, CdiList, CdiShow, CdiValidate};
 use crate::edit::Source;
 use crate::error::Result;
 use crate::host::cdi_dirs;
+use crate::policy::Policy;
 
 /// Does what was asked.
 ///
 /// # Errors
 /// A name that cannot be resolved, an invalid specification, or a stdout that
 /// cannot be written.
-pub(super) fn run(arguments: &Cdi) -> Result<()> {
+pub(super) fn run(arguments: &Cdi, policy: &Policy) -> Result<()> {
+    let configured = &policy.devices.cdi_dirs;
     match arguments {
-        Cdi::List(arguments) => list(arguments),
-        Cdi::Show(arguments) => show(arguments),
-        Cdi::Validate(arguments) => validate(arguments),
+        Cdi::List(arguments) => list(arguments, configured),
+        Cdi::Show(arguments) => show(arguments, configured),
+        Cdi::Validate(arguments) => validate(arguments, configured),
     }
 }
 
@@ -54,8 +56,8 @@ fn user_dir() -> Option<PathBuf> {
 
 /// Lists the devices. What is broken or in conflict does not make listing the
 /// rest a failure.
-fn list(arguments: &CdiList) -> Result<()> {
-    let registry = registry(&arguments.cdi_dirs, &[]);
+fn list(arguments: &CdiList, configured: &[PathBuf]) -> Result<()> {
+    let registry = registry(&arguments.cdi_dirs, configured);
     for complaint in complaints(&registry) {
         tracing::warn!("{complaint}");
     }
@@ -92,7 +94,7 @@ fn list_json(registry: &Registry) -> Value {
 }
 
 /// Shows what each device changes, the specification's own part included.
-fn show(arguments: &CdiShow) -> Result<()> {
+fn show(arguments: &CdiShow, configured: &[PathBuf]) -> Result<()> {
     let mut wanted = Wanted::new();
     for device in &arguments.devices {
         let source = Source::Flag {
@@ -102,7 +104,7 @@ fn show(arguments: &CdiShow) -> Result<()> {
         let name = QualifiedName::parse(device)?;
         wanted.insert(name, BTreeSet::from([source]));
     }
-    let registry = registry(&arguments.cdi_dirs, &[]);
+    let registry = registry(&arguments.cdi_dirs, configured);
     let found = registry.find(&wanted)?;
     match arguments.format {
         CdiFormat::Text => output::print(&cdi_text::show(&found)),
@@ -127,9 +129,9 @@ fn show(arguments: &CdiShow) -> Result<()> {
 
 /// Checks files by name or, without any, all of the directories. Prints one line
 /// a problem, `file:line:column: field: reason`, or that a file is fine.
-fn validate(arguments: &CdiValidate) -> Result<()> {
+fn validate(arguments: &CdiValidate, configured: &[PathBuf]) -> Result<()> {
     let (lines, problems) = if arguments.files.is_empty() {
-        let registry = registry(&arguments.cdi_dirs, &[]);
+        let registry = registry(&arguments.cdi_dirs, configured);
         check_registry(&registry)
     } else {
         check_files(&arguments.files)

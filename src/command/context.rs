@@ -9,12 +9,15 @@ use nix::unistd::geteuid;
 
 use crate::cli::{Caller, Globals, RootOrigin, StateRoot};
 use crate::error::{Error, Result};
+use crate::policy::{Policy, PolicyError};
 
 /// The global options as they come out on this host.
 #[derive(Debug, Clone)]
 pub struct Context<'a> {
     /// As typed.
     pub globals: &'a Globals,
+    /// What the operator allows, if that can be told.
+    policy: &'a Loaded,
     /// Where containers' state is kept.
     pub root: StateRoot,
     /// `NOTIFY_SOCKET`, unless empty: where systemd waits for readiness.
@@ -30,13 +33,14 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When `--root` is not usable, or the directory below `XDG_RUNTIME_DIR`
     /// cannot be made.
-    pub fn new(globals: &'a Globals) -> Result<Self> {
+    pub fn new(globals: &'a Globals, policy: &'a Loaded) -> Result<Self> {
         let root = state_root(globals)?;
         if root.origin == RootOrigin::RuntimeDir {
             make_runtime_dir(&root)?;
         }
         Ok(Self {
             globals,
+            policy,
             root,
             notify_socket: variable("NOTIFY_SOCKET").map(PathBuf::from),
             listen_fds: listen_fds(
@@ -46,6 +50,26 @@ impl<'a> Context<'a> {
             ),
         })
     }
+
+    /// What the operator allows. Commands that end containers do not ask: a
+    /// broken policy must not keep them from it.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    pub fn policy(&self) -> Result<&'a Policy> {
+        known(self.policy)
+    }
+}
+
+/// A policy, or why it cannot be told.
+pub type Loaded = std::result::Result<Policy, PolicyError>;
+
+/// The policy, for commands that do not work without.
+///
+/// # Errors
+/// Why it cannot be told.
+pub(super) fn known(policy: &Loaded) -> Result<&Policy> {
+    policy.as_ref().map_err(|error| error.clone().into())
 }
 
 fn variable(name: &str) -> Option<OsString> {

@@ -56,7 +56,11 @@ pub(super) fn create_from(
             socket.display()
         );
     }
-    let prepared = prepare(bundle.bundle.as_deref(), devices, Mode::Create)?;
+    let policy = context.policy()?;
+    let prepared = prepare(bundle.bundle.as_deref(), devices, Mode::Create, policy)?;
+    if policy.runtime.write_back {
+        prepared.write_back()?;
+    }
     for note in &prepared.plan.notes {
         tracing::warn!("{}", note.text);
     }

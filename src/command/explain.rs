@@ -5,17 +5,18 @@ use super::prepare::prepare;
 use crate::cdi::Mode;
 use crate::cli::{Edit, Explain, ExplainFormat};
 use crate::error::Result;
-use crate::runtime::state::write_atomically;
+use crate::policy::Policy;
 
 /// Prints the plan; changes nothing.
 ///
 /// # Errors
 /// As for `create`, but for what only a create can find missing.
-pub fn explain(arguments: &Explain) -> Result<()> {
+pub fn explain(arguments: &Explain, policy: &Policy) -> Result<()> {
     let prepared = prepare(
         arguments.bundle.as_deref(),
         &arguments.devices,
         Mode::Explain,
+        policy,
     )?;
     let explanation = prepared.explanation();
     let text = match arguments.format {
@@ -31,18 +32,12 @@ pub fn explain(arguments: &Explain) -> Result<()> {
 ///
 /// # Errors
 /// As for `create`, and I/O errors.
-pub fn edit(arguments: &Edit) -> Result<()> {
+pub fn edit(arguments: &Edit, policy: &Policy) -> Result<()> {
     let prepared = prepare(
         arguments.bundle.as_deref(),
         &arguments.devices,
         Mode::Create,
+        policy,
     )?;
-    if prepared.applied.document.as_bytes() == prepared.original.as_bytes() {
-        return Ok(());
-    }
-    let path = prepared.bundle.join("config.json");
-    let mode = std::fs::metadata(&path).map_or(0o644, |meta| {
-        std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o7777
-    });
-    write_atomically(&path, prepared.applied.document.as_bytes(), mode)
+    prepared.write_back()
 }

@@ -3,6 +3,7 @@
 mod cdi;
 mod cdi_text;
 mod completions;
+mod config;
 mod context;
 mod create;
 pub mod events;
@@ -20,18 +21,22 @@ mod spec;
 pub mod update;
 mod version;
 
-pub use context::Context;
+pub use context::{Context, Loaded};
+
+use context::known;
 
 use crate::cli::{Command, Invocation, UsageError};
 use crate::error::{Error, Result};
+use crate::host::policy_file::{self, Surroundings};
+use crate::policy::Policy;
 
 /// Does what was asked and returns the exit status: 0, or that of the process
 /// which `run` or `exec` waited for.
 ///
 /// # Errors
 /// Whatever kept the command from being done; nothing has been printed of it.
-pub fn run(invocation: &Invocation) -> Result<u8> {
-    let context = || Context::new(&invocation.globals);
+pub fn run(invocation: &Invocation, policy: &Loaded) -> Result<u8> {
+    let context = || Context::new(&invocation.globals, policy);
     match &invocation.command {
         Command::Create(arguments) => create::run(&context()?, arguments)?,
         Command::Run(arguments) => return run::run(&context()?, arguments),
@@ -46,19 +51,37 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         Command::Update(arguments) => update::run(&context()?, arguments)?,
         Command::Events(arguments) => events::run(&context()?, arguments)?,
         Command::Ps(arguments) => ps::run(&context()?, arguments)?,
-        Command::Explain(arguments) => explain::explain(arguments)?,
-        Command::Edit(arguments) => explain::edit(arguments)?,
+        Command::Explain(arguments) => explain::explain(arguments, known(policy)?)?,
+        Command::Edit(arguments) => explain::edit(arguments, known(policy)?)?,
         Command::Help(text) => output::print(text)?,
         Command::Version => version::run()?,
         Command::Spec(arguments) => spec::run(arguments)?,
         Command::Features => features::run()?,
-        Command::Cdi(arguments) => cdi::run(arguments)?,
+        Command::Cdi(arguments) => cdi::run(arguments, known(policy)?)?,
+        Command::Config(arguments) => config::run(arguments)?,
         Command::Completions(arguments) => completions::run(arguments)?,
         Command::Man => man::run()?,
         Command::Checkpoint(_) => return Err(missing("checkpoint")),
         Command::Restore(_) => return Err(missing("restore")),
     }
     Ok(0)
+}
+
+/// What the operator allows, as far as a command has to do with it.
+///
+/// # Errors
+/// Why it cannot be told; most commands fail of it.
+pub fn policy(command: &Command) -> Loaded {
+    match command {
+        Command::Help(_)
+        | Command::Version
+        | Command::Spec(_)
+        | Command::Features
+        | Command::Config(_)
+        | Command::Completions(_)
+        | Command::Man => Ok(Policy::default()),
+        _ => policy_file::load(&Surroundings::here()),
+    }
 }
 
 /// A command that can be read but not done.

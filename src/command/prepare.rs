@@ -2,6 +2,7 @@
 //! it: what `create`, `run`, `explain` and `edit` share.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::cdi;
@@ -10,8 +11,10 @@ use crate::cli::Devices;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
-use crate::host::nodes;
+use crate::host::{nodes, policy_file};
+use crate::policy::Policy;
 use crate::request::{self, Flags, Request, What};
+use crate::runtime::state::write_atomically;
 
 /// A bundle's configuration, before and after.
 #[derive(Debug)]
@@ -35,13 +38,33 @@ impl Prepared {
             applied: &self.applied,
         }
     }
+
+    /// Replaces the bundle's `config.json` by the effective one, by rename; its
+    /// mode stays. Where nothing is edited, it is left untouched.
+    ///
+    /// # Errors
+    /// I/O errors; the old file is then still whole.
+    pub fn write_back(&self) -> Result<()> {
+        if self.applied.document.as_bytes() == self.original.as_bytes() {
+            return Ok(());
+        }
+        let path = self.bundle.join("config.json");
+        let mode = fs::metadata(&path).map_or(0o644, |meta| meta.mode() & 0o7777);
+        write_atomically(&path, self.applied.document.as_bytes(), mode)
+    }
 }
 
 /// Reads a bundle and decides every edit. Changes nothing.
 ///
 /// # Errors
-/// A bundle without a readable `config.json`; requests that cannot be met.
-pub fn prepare(bundle: Option<&Path>, devices: &Devices, mode: Mode) -> Result<Prepared> {
+/// A bundle without a readable `config.json`; requests that cannot be met, or
+/// that the policy forbids.
+pub fn prepare(
+    bundle: Option<&Path>,
+    devices: &Devices,
+    mode: Mode,
+    policy: &Policy,
+) -> Result<Prepared> {
     let bundle = bundle_dir(bundle)?;
     let path = bundle.join("config.json");
     let bytes = fs::read(&path).map_err(|e| match e.kind() {
@@ -61,7 +84,7 @@ pub fn prepare(bundle: Option<&Path>, devices: &Devices, mode: Mode) -> Result<P
         // The usual case costs no look at any directory.
         Plan::default()
     } else {
-        resolve(&requests, &original, &devices.cdi_dirs, mode)?
+        resolve(&requests, &original, &devices.cdi_dirs, mode, policy)?
     };
     let applied = edit::apply_traced(&original, &plan)?;
     Ok(Prepared {
@@ -78,16 +101,19 @@ fn resolve(
     document: &Document,
     explicit: &[PathBuf],
     mode: Mode,
+    policy: &Policy,
 ) -> Result<Plan> {
     let mut wanted = Wanted::new();
+    let caller = policy_file::caller();
     for request in requests {
         let What::Cdi(name) = &request.what;
+        policy.permits(name.vendor(), name.class(), &caller)?;
         wanted
             .entry(name.clone())
             .or_default()
             .insert(request.source.clone());
     }
-    let registry = cdi::registry(explicit, &[]);
+    let registry = cdi::registry(explicit, &policy.devices.cdi_dirs);
     let resolution = registry.resolve(&wanted)?;
     let facts = nodes::probe(Path::new("/"), resolution.needs())?;
     let process = document.process_user()?;
@@ -97,7 +123,9 @@ fn resolve(
         idmap_mounts: false,
         mode,
     };
-    Ok(resolution.plan(&facts, &context)?)
+    let mut plan = resolution.plan(&facts, &context)?;
+    policy.enforce_hooks(&mut plan, &document.hooks()?)?;
+    Ok(plan)
 }
 
 fn bundle_dir(given: Option<&Path>) -> Result<PathBuf> {

@@ -15,7 +15,7 @@ impl Edit {
             Self::AddMount(_) | Self::RemoveMount { .. } | Self::RemoveMountOption { .. } => {
                 "mounts"
             }
-            Self::AddHook(..) => "hooks",
+            Self::AddHook(..) | Self::RemoveHook { .. } => "hooks",
             Self::AddGid(_) => "process.user.additionalGids",
             Self::AddNetDevice { .. } => "linux.netDevices",
             Self::SetRdt(_) => "linux.intelRdt",
@@ -34,6 +34,7 @@ impl Edit {
             Self::DropDeviceRules
                 | Self::RemoveMount { .. }
                 | Self::RemoveMountOption { .. }
+                | Self::RemoveHook { .. }
                 | Self::RemoveAnnotation { .. }
         )
     }
@@ -101,6 +102,7 @@ impl Edit {
                 }
                 words
             }
+            Self::RemoveHook { stage, path } => format!("{} {}", stage.key(), path.display()),
             Self::AddGid(gid) => gid.to_string(),
             Self::AddNetDevice { host, name } if name.is_empty() => host.clone(),
             Self::AddNetDevice { host, name } => format!("{host} as {name}"),

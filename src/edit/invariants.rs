@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::device_list::{allows, is_exact, same_region};
 use super::path::container_key;
-use super::{DeviceKind, DeviceRule, Edit, EditError, HookStage, NamespaceKind, Plan};
+use super::{DeviceKind, DeviceRule, Edit, EditError, Hook, HookStage, NamespaceKind, Plan};
 use crate::device::policy::Policy;
 use crate::document::{device_rules, hooks_of, json_type, key_segment, namespaces};
 
@@ -36,7 +36,7 @@ pub(super) fn check(before: &Value, after: &Value, plan: &Plan) -> Check {
     rules(before, after, &edits)?;
     mounts(before, after, &edits)?;
     only_namespaces_asked_for(before, after, &edits)?;
-    hooks(before, after)?;
+    hooks(before, after, &edits)?;
     gids(before, after)
 }
 
@@ -56,7 +56,7 @@ fn touched(edit: &Edit) -> Vec<&str> {
         Edit::AddMount(_) | Edit::RemoveMount { .. } | Edit::RemoveMountOption { .. } => {
             vec!["mounts"]
         }
-        Edit::AddHook(stage, _) => vec!["hooks", stage.key()],
+        Edit::AddHook(stage, _) | Edit::RemoveHook { stage, .. } => vec!["hooks", stage.key()],
         Edit::RemoveAnnotation { key } => vec!["annotations", key],
     }
 }
@@ -271,7 +271,7 @@ fn only_namespaces_asked_for(before: &Value, after: &Value, edits: &[&Edit]) -> 
     Ok(())
 }
 
-fn hooks(before: &Value, after: &Value) -> Check {
+fn hooks(before: &Value, after: &Value, edits: &[&Edit]) -> Check {
     for stage in HookStage::ALL {
         let keys = ["hooks", stage.key()];
         let (old, new) = (list(before, &keys)?, list(after, &keys)?);
@@ -279,18 +279,32 @@ fn hooks(before: &Value, after: &Value) -> Check {
             continue;
         }
         let field = format!("hooks.{}", stage.key());
-        if !new.starts_with(old) {
-            return Err(refuse(&field, "an edit must not remove or change a hook"));
+        let removed: BTreeSet<Option<&str>> = edits
+            .iter()
+            .filter_map(|edit| match edit {
+                Edit::RemoveHook { stage: of, path } if *of == stage => Some(path.to_str()),
+                _ => None,
+            })
+            .collect();
+        let others = |list: &[Value]| -> Vec<Value> {
+            let others = list
+                .iter()
+                .filter(|hook| !removed.contains(&hook["path"].as_str()));
+            others.cloned().collect()
+        };
+        if !others(new).starts_with(&others(old)) {
+            return Err(refuse(&field, "a hook changed that no edit names"));
         }
-        let all = hooks_of(after, stage)?;
-        let added = all.iter().enumerate().skip(old.len());
-        for (index, hook) in added {
-            if all.iter().take(index).any(|earlier| earlier == hook) {
-                return Err(refuse(
-                    &field,
-                    format!("{} is there twice", hook.path.display()),
-                ));
-            }
+        let (was, all) = (hooks_of(before, stage)?, hooks_of(after, stage)?);
+        let times = |list: &[Hook], hook: &Hook| list.iter().filter(|other| *other == hook).count();
+        if let Some(hook) = all
+            .iter()
+            .find(|hook| times(&all, hook) > times(&was, hook).max(1))
+        {
+            return Err(refuse(
+                &field,
+                format!("{} is there twice", hook.path.display()),
+            ));
         }
     }
     Ok(())

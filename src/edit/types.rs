@@ -310,6 +310,13 @@ pub enum Edit {
     },
     /// Append to a hook list, never twice.
     AddHook(HookStage, Hook),
+    /// Remove every hook of a list that runs this program.
+    RemoveHook {
+        /// The list.
+        stage: HookStage,
+        /// The program, spelled as the list has it.
+        path: PathBuf,
+    },
     /// Add to `process.user.additionalGids`, once; 0 is skipped.
     AddGid(u32),
     /// Add to `linux.netDevices`: host interface, name inside.

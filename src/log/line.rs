@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// One line before it has a shape.
+#[derive(Clone)]
 pub(super) struct Line {
     pub time: SystemTime,
     pub level: &'static str,

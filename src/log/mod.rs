@@ -5,6 +5,8 @@
 //! rules of this module:
 //!
 //! - Only [`failure`] writes level `error`, and `main` calls it once at most.
+//! - The policy may name a second log, which gets every line at once, in a shape
+//!   and down to a level of its own.
 //! - A JSON log file gets no warning before the outcome is known: warnings wait
 //!   for [`commit`], or become a field of the error.
 //! - Events of libraries are debug lines whatever they call themselves. What
@@ -34,6 +36,7 @@ use line::Line;
 
 use crate::cli::{Globals, LogFormat};
 use crate::error::{Error, Result};
+use crate::policy;
 
 static SINK: OnceLock<Sink> = OnceLock::new();
 /// Texts of libraries' error events, oldest first.
@@ -46,30 +49,53 @@ const LIBRARY_ERRORS_KEPT: usize = 3;
 const LIBRARY_ERROR_BYTES: usize = 1024;
 
 /// Where lines go, and in which shape.
-struct Sink {
+struct Output {
+    /// `None` is stderr.
     file: Option<File>,
     format: LogFormat,
     debug: bool,
+}
+
+/// Where lines go.
+struct Sink {
+    /// The caller's log.
+    main: Output,
+    /// The policy's.
+    copy: Option<Output>,
     /// The process that will report the outcome; its children write at once.
     owner: u32,
     /// Warnings that wait for the outcome; `None` once it is known.
     waiting: Mutex<Option<Vec<Line>>>,
 }
 
-/// Opens the log that `globals` ask for and directs events to it.
+/// Opens the log that `globals` ask for, and the policy's, and directs events to
+/// them. A policy's log that cannot be opened is warned about: a full disk must
+/// not keep containers from being deleted.
 ///
 /// # Errors
-/// When the file cannot be opened for appending.
-pub fn init(globals: &Globals) -> Result<()> {
-    let sink = Sink::open(globals)?;
+/// When the caller's file cannot be opened for appending.
+pub fn init(globals: &Globals, policy: Option<&policy::Log>) -> Result<()> {
+    let mut sink = Sink::open(globals)?;
+    let copy = policy.and_then(Output::of_policy).transpose();
+    let failed = match copy {
+        Ok(copy) => {
+            sink.copy = copy;
+            None
+        }
+        Err(error) => Some(error),
+    };
+    let debug = sink.debug();
     if SINK.set(sink).is_ok() {
-        let level = if globals.debug {
+        let level = if debug {
             LevelFilter::DEBUG
         } else {
             LevelFilter::INFO
         };
         // Fails only where a subscriber is set already: in tests.
         let _ = tracing::subscriber::set_global_default(Events { level });
+    }
+    if let Some(error) = failed {
+        tracing::warn!("the log that the policy names: {error}");
     }
     Ok(())
 }
@@ -81,7 +107,7 @@ pub fn failure(error: &dyn Display) {
     match SINK.get() {
         Some(sink) => {
             sink.fail(&message);
-            if sink.file.as_ref().is_some_and(|file| !is_stderr(file)) {
+            if sink.main.file.as_ref().is_some_and(|file| !is_stderr(file)) {
                 to_stderr(&format!("{message}\n"));
             }
         }
@@ -138,16 +164,25 @@ impl Sink {
         };
         let waits = file.is_some() && globals.log_format == LogFormat::Json && !globals.debug;
         Ok(Self {
-            file,
-            format: globals.log_format,
-            debug: globals.debug,
+            main: Output {
+                file,
+                format: globals.log_format,
+                debug: globals.debug,
+            },
+            copy: None,
             owner: std::process::id(),
             waiting: Mutex::new(waits.then(Vec::new)),
         })
     }
 
+    /// Whether anybody wants lines of level debug.
+    fn debug(&self) -> bool {
+        self.main.debug || self.copy.as_ref().is_some_and(|copy| copy.debug)
+    }
+
     fn fail(&self, message: &str) {
         let mut line = Line::new("error", message.to_owned());
+        self.to_copy(&line);
         let warnings: Vec<Value> = lock(&self.waiting)
             .take()
             .unwrap_or_default()
@@ -158,16 +193,75 @@ impl Sink {
             line.fields
                 .insert("warnings".to_owned(), Value::Array(warnings));
         }
-        self.write(&line);
+        self.main.write(&line);
     }
 
     fn commit(&self) {
         for line in lock(&self.waiting).take().unwrap_or_default() {
-            self.write(&line);
+            self.main.write(&line);
         }
     }
 
+    fn to_copy(&self, line: &Line) {
+        if let Some(copy) = &self.copy {
+            copy.write(line);
+        }
+    }
+
+    fn warn_or_write(&self, line: Line) {
+        self.to_copy(&line);
+        if line.level == "warning"
+            && std::process::id() == self.owner
+            && let Some(waiting) = &mut *lock(&self.waiting)
+        {
+            waiting.push(line);
+            return;
+        }
+        self.main.write(&line);
+    }
+}
+
+impl Output {
+    /// Opened, where the policy names a file.
+    fn of_policy(log: &policy::Log) -> Option<Result<Self>> {
+        let path = log.file.as_ref()?;
+        let opened = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path);
+        let output = |file| Self {
+            file: Some(file),
+            format: if log.json {
+                LogFormat::Json
+            } else {
+                LogFormat::Text
+            },
+            debug: log.debug,
+        };
+        Some(
+            opened
+                .map(output)
+                .map_err(|source| Error::io("open", path, source)),
+        )
+    }
+
     fn write(&self, line: &Line) {
+        if matches!(line.level, "debug" | "trace") && !self.debug {
+            return;
+        }
+        let plain;
+        let line = if self.debug || line.function.is_none() {
+            line
+        } else {
+            // The other log's wish.
+            plain = Line {
+                function: None,
+                ..line.clone()
+            };
+            &plain
+        };
         let text = match self.format {
             LogFormat::Text => line.text(),
             LogFormat::Json => line.json(),
@@ -183,17 +277,6 @@ impl Sink {
             }
             None => to_stderr(&text),
         }
-    }
-
-    fn warn_or_write(&self, line: Line) {
-        if line.level == "warning"
-            && std::process::id() == self.owner
-            && let Some(waiting) = &mut *lock(&self.waiting)
-        {
-            waiting.push(line);
-            return;
-        }
-        self.write(&line);
     }
 }
 
@@ -251,7 +334,7 @@ impl Subscriber for Events {
             kept.push(found.one_line());
         }
         let Some(sink) = SINK.get() else { return };
-        if !ours && !sink.debug {
+        if !ours && !sink.debug() {
             return;
         }
         let level = match *metadata.level() {
@@ -263,7 +346,7 @@ impl Subscriber for Events {
             Level::TRACE => "trace",
         };
         sink.warn_or_write(Line {
-            function: sink.debug.then(|| metadata.target()),
+            function: sink.debug().then(|| metadata.target()),
             fields: found.fields,
             ..Line::new(level, found.message)
         });
@@ -395,6 +478,40 @@ mod tests {
     }
 
     #[test]
+    fn the_policys_log_gets_every_line_at_once_and_the_callers_stays_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut sink, path) = sink(&dir, LogFormat::Json);
+        let copy = dir.path().join("copy");
+        let log = policy::Log {
+            file: Some(copy.clone()),
+            debug: true,
+            json: true,
+        };
+        sink.copy = Output::of_policy(&log).transpose().unwrap();
+        assert!(sink.debug());
+        sink.warn_or_write(warning("first"));
+        sink.warn_or_write(Line {
+            function: Some("kusabi::x"),
+            ..Line::new("debug", "detail".to_owned())
+        });
+        assert_eq!(objects(&path), Vec::<Value>::new());
+        assert_eq!(objects(&copy).len(), 2);
+        assert_eq!(objects(&copy)[1]["func"], "kusabi::x");
+        sink.fail("it broke");
+        assert_eq!(objects(&path).len(), 1);
+        assert_eq!(objects(&copy)[2]["msg"], "it broke");
+        assert_eq!(objects(&copy)[2].get("warnings"), None);
+
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&copy, &link).unwrap();
+        let log = policy::Log {
+            file: Some(link),
+            ..policy::Log::default()
+        };
+        assert!(Output::of_policy(&log).unwrap().is_err());
+    }
+
+    #[test]
     fn a_text_log_gets_warnings_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let (sink, path) = sink(&dir, LogFormat::Text);
@@ -420,7 +537,7 @@ mod tests {
         for _ in 0..2 {
             let (sink, path) = sink(&dir, LogFormat::Text);
             sink.fail("again");
-            let file = sink.file.as_ref().unwrap();
+            let file = sink.main.file.as_ref().unwrap();
             let flags = fcntl(file.as_raw_fd(), FcntlArg::F_GETFD).unwrap();
             assert!(FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC));
             assert_eq!(file.metadata().unwrap().mode() & 0o133, 0);

@@ -11,8 +11,10 @@
 //! | `read` | TOML to [`Policy`], with line and column of what is wrong |
 //! | `kinds` | patterns of device kinds, allowed and denied |
 //! | `hooks` | which hooks may run |
+//! | `enforce` | what becomes of a plan's hooks |
 //! | `show` | a policy as a table of keys, values and where they were set |
 
+mod enforce;
 mod hooks;
 mod kinds;
 mod read;

@@ -418,6 +418,7 @@ fn edit() -> impl Strategy<Value = Edit> {
             option: "gid=5".to_owned(),
         }),
         2 => (select(HookStage::ALL.to_vec()), hook).prop_map(|(stage, hook)| Edit::AddHook(stage, hook)),
+        1 => (select(HookStage::ALL.to_vec()), select(vec!["/bin/a", "/bin/b"])).prop_map(|(stage, path)| Edit::RemoveHook { stage, path: path.into() }),
         2 => (0_u32..5).prop_map(Edit::AddGid),
         1 => (name(), value()).prop_map(|(host, name)| Edit::AddNetDevice { host, name }),
         1 => option::of(value()).prop_map(|clos_id| Edit::SetRdt(IntelRdt { clos_id, ..IntelRdt::default() })),

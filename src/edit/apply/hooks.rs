@@ -1,4 +1,6 @@
-//! `hooks`: appended, never twice.
+//! `hooks`: appended, never twice, or removed by their program.
+
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -17,6 +19,22 @@ pub(super) fn add(root: &mut Value, stage: HookStage, hook: &Hook) -> Result<Out
     Slot::at(root, &["hooks", stage.key()])?
         .array()?
         .push(value);
+    Ok(Outcome::Changed)
+}
+
+pub(super) fn remove(
+    root: &mut Value,
+    stage: HookStage,
+    path: &Path,
+) -> Result<Outcome, EditError> {
+    let hooks = hooks_of(root, stage)?;
+    if hooks.iter().all(|hook| hook.path != path) {
+        return Ok(Outcome::Unchanged);
+    }
+    let mut goes = hooks.iter().map(|hook| hook.path == path);
+    Slot::at(root, &["hooks", stage.key()])?
+        .array()?
+        .retain(|_| !goes.next().unwrap_or(false));
     Ok(Outcome::Changed)
 }
 

@@ -98,6 +98,7 @@ fn one(root: &mut Value, mounts: &mut mounts::Mounts, edit: &Edit) -> Result<Out
             option,
         } => mounts.remove_option(root, destination, option),
         Edit::AddHook(stage, hook) => hooks::add(root, *stage, hook),
+        Edit::RemoveHook { stage, path } => hooks::remove(root, *stage, path),
         Edit::RemoveAnnotation { key } => process::remove_annotation(root, key),
     }
 }

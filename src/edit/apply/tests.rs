@@ -402,6 +402,22 @@ fn mounts_are_only_sorted_when_one_is_added() {
 }
 
 #[test]
+fn hooks_are_removed_by_their_program() {
+    let before = r#"{"hooks":{"prestart":[{"path":"/bin/x","args":["x"]},{"path":"/bin/y"},{"path":"/bin/x"}],"poststop":[{"path":"/bin/x"}]}}"#;
+    let remove = |stage, path: &str| Edit::RemoveHook {
+        stage,
+        path: path.into(),
+    };
+    becomes(
+        before,
+        [remove(HookStage::Prestart, "/bin/x")],
+        r#"{"hooks":{"prestart":[{"path":"/bin/y"}],"poststop":[{"path":"/bin/x"}]}}"#,
+    );
+    becomes(before, [remove(HookStage::Prestart, "/bin/z")], before);
+    becomes("{}", [remove(HookStage::Prestart, "/bin/x")], "{}");
+}
+
+#[test]
 fn hooks_are_appended_once() {
     let edits = [
         Edit::AddHook(HookStage::CreateContainer, hook("/bin/x", &["x", "1"])),

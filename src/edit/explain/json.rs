@@ -64,6 +64,10 @@ fn edit(edit: &Edit) -> (&'static str, Value) {
             json!({ "destination": destination.to_string_lossy(), "option": option }),
         ),
         Edit::AddHook(stage, new) => ("addHook", hook(*stage, new)),
+        Edit::RemoveHook { stage, path } => (
+            "removeHook",
+            json!({ "stage": stage.key(), "path": path.to_string_lossy() }),
+        ),
         Edit::AddGid(gid) => ("addGid", json!({ "gid": gid })),
         Edit::AddNetDevice { host, name } => {
             ("addNetDevice", json!({ "host": host, "name": name }))

@@ -187,7 +187,7 @@ fn lists_keep_what_no_edit_names() {
     refused(
         "/hooks/prestart",
         json!([]),
-        "hooks.prestart: an edit must not remove or change a hook",
+        "hooks.prestart: a hook changed that no edit names",
     );
     refused(
         "/hooks/prestart",

@@ -25,6 +25,9 @@ pub enum Error {
     /// The policy cannot be used, or forbids what was asked for.
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
+    /// GPUs are not as a request needs them.
+    #[error(transparent)]
+    Gpu(#[from] crate::gpu::GpuError),
     /// An edit cannot be applied to this document.
     #[error(transparent)]
     Edit(#[from] crate::edit::EditError),

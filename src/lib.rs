@@ -48,6 +48,7 @@ pub mod device;
 pub mod document;
 pub mod edit;
 pub mod error;
+pub mod gpu;
 pub mod host;
 pub mod log;
 pub mod policy;

@@ -98,6 +98,14 @@ impl Presence {
 pub struct Snapshot {
     /// Files by their absolute path on that host.
     pub files: BTreeMap<PathBuf, Presence>,
+    /// What small text files say: those of procfs and sysfs that describe
+    /// devices.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub texts: BTreeMap<PathBuf, String>,
+    /// The names in directories, sorted. One that was looked for and is not
+    /// there has no entry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dirs: BTreeMap<PathBuf, Vec<String>>,
 }
 
 impl Snapshot {
@@ -107,8 +115,23 @@ impl Snapshot {
         self.files.get(path.as_ref())
     }
 
+    /// What a text file says, without white space around it; `None` if it is not
+    /// there or nobody looked.
+    #[must_use]
+    pub fn text(&self, path: impl AsRef<Path>) -> Option<&str> {
+        self.texts.get(path.as_ref()).map(|text| text.trim())
+    }
+
+    /// The names in a directory; none if it is not there or nobody looked.
+    #[must_use]
+    pub fn names(&self, dir: impl AsRef<Path>) -> &[String] {
+        self.dirs.get(dir.as_ref()).map_or(&[], Vec::as_slice)
+    }
+
     /// Takes over what another snapshot knows.
     pub fn merge(&mut self, other: Self) {
         self.files.extend(other.files);
+        self.texts.extend(other.texts);
+        self.dirs.extend(other.dirs);
     }
 }

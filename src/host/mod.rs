@@ -5,6 +5,7 @@
 
 pub mod cdi_dirs;
 pub mod facts;
+pub mod gpu;
 pub mod nodes;
 pub mod policy_file;
 mod trust;

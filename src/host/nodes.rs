@@ -27,10 +27,14 @@ pub fn probe(root: &Path, paths: impl IntoIterator<Item = PathBuf>) -> Result<Sn
             (path, found)
         })
         .collect();
-    Ok(Snapshot { files })
+    Ok(Snapshot {
+        files,
+        ..Snapshot::default()
+    })
 }
 
-fn examine(root: &Root, path: &Path) -> Presence {
+/// What is at `path` below `root`.
+pub(super) fn examine(root: &Root, path: &Path) -> Presence {
     match root.resolve_nofollow(path) {
         Err(error) => failed(&error),
         Ok(handle) => match facts(&handle) {

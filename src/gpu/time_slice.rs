@@ -1,0 +1,69 @@
+//! Taking turns: the container sees one device, and, where there is one, the
+//! file that says how long a turn is.
+
+use std::path::Path;
+
+use super::request::TimeSlice;
+use super::{Context, GpuError};
+use crate::cdi::Mode;
+use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
+use crate::host::facts::{FileKind, Presence, Snapshot};
+
+const INSIDE: &str = "/etc/nvidia/gpu-time-slicing.yaml";
+
+pub(super) fn plan(
+    wish: &TimeSlice,
+    snapshot: &Snapshot,
+    context: &Context,
+    sources: &[Source],
+    plan: &mut Plan,
+) -> Result<(), GpuError> {
+    let origin = Origin {
+        rule: Rule::Builtin("time-slice"),
+        sources: sources.to_vec(),
+    };
+    let edit = Edit::SetEnv {
+        name: "CUDA_VISIBLE_DEVICES".to_owned(),
+        value: wish.index.to_string(),
+    };
+    plan.push(edit, origin.clone());
+    let Some(config) = &wish.config else {
+        return Ok(());
+    };
+    if let Some(reason) = objection(config, snapshot) {
+        if context.mode == Mode::Create {
+            return Err(GpuError::Sharing {
+                kind: "time-slice",
+                reason,
+            });
+        }
+        plan.note(format!("{reason}; create would fail"), origin.clone());
+    }
+    let edit = Edit::AddMount(Mount {
+        destination: INSIDE.into(),
+        kind: None,
+        source: Some(config.clone()),
+        options: ["ro", "nosuid", "nodev", "noexec", "bind", "rprivate"]
+            .map(str::to_owned)
+            .to_vec(),
+    });
+    plan.push(edit, origin);
+    Ok(())
+}
+
+fn objection(config: &Path, snapshot: &Snapshot) -> Option<String> {
+    let path = config.display();
+    match snapshot.file(config).map(Presence::followed) {
+        Some(Presence::Present(facts)) if facts.kind == FileKind::File => None,
+        Some(Presence::Present(facts)) => Some(format!(
+            "the time slicing config {path} is {}, not a regular file",
+            facts.kind.noun()
+        )),
+        Some(Presence::Unknown { reason }) => Some(format!(
+            "the time slicing config {path} cannot be examined: {reason}"
+        )),
+        Some(Presence::Absent) | None => {
+            Some(format!("the time slicing config {path} does not exist"))
+        }
+    }
+}

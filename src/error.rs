@@ -28,6 +28,9 @@ pub enum Error {
     /// GPUs are not as a request needs them.
     #[error(transparent)]
     Gpu(#[from] crate::gpu::GpuError),
+    /// Devices are held by others.
+    #[error(transparent)]
+    Lease(#[from] crate::lease::LeaseError),
     /// An edit cannot be applied to this document.
     #[error(transparent)]
     Edit(#[from] crate::edit::EditError),

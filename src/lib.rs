@@ -50,6 +50,7 @@ pub mod edit;
 pub mod error;
 pub mod gpu;
 pub mod host;
+pub mod lease;
 pub mod log;
 pub mod policy;
 pub mod request;

@@ -19,6 +19,8 @@ const PURE: &[&str] = &[
     "cdi",
     "gpu",
     "edit",
+    "lease/keys",
+    "lease/pick",
     "policy",
     "rootless",
     "yaml",

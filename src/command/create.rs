@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use super::context::Context;
-use super::prepare::prepare;
+use super::prepare::{Prepared, prepare};
 use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices, Rootless};
 use crate::edit::Edit;
 use crate::error::{Error, Result};
+use crate::host;
+use crate::lease::{self, Container, LeaseError, Reservation};
 use crate::runtime::create::{CreateRequest, Created, create};
+use crate::runtime::fault::{Step, point};
 use crate::runtime::seal;
 use crate::runtime::state::Store;
 use crate::runtime::support::SYSTEMD_DRIVER;
@@ -64,6 +67,12 @@ pub(super) fn create_from(
     for note in &prepared.plan.notes {
         tracing::warn!("{}", note.text);
     }
+    let container = Container {
+        id: id.to_owned(),
+        root: context.root.path.clone(),
+    };
+    let lease = hold(&container, &prepared)?;
+    point(Step::CreateLease)?;
     let plan = prepared.explanation().json();
     // What is relative to the caller's directory is so no more once in the bundle.
     let absolute = |path: &Option<PathBuf>| -> Result<Option<PathBuf>> {
@@ -101,6 +110,33 @@ pub(super) fn create_from(
             no_new_keyring: bundle.no_new_keyring,
             preserve_fds: bundle.preserve_fds,
             listen_fds: context.listen_fds,
+            lease: lease.as_ref(),
         },
     )
+}
+
+/// Holds the GPUs that the container gets. Callers without privilege cannot, but
+/// do not get what somebody else has alone.
+fn hold(container: &Container, prepared: &Prepared) -> Result<Option<Reservation>> {
+    let wanted = lease::of_plan(&prepared.plan);
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let store = lease::Store::default();
+    // Root of a user namespace cannot write where everybody looks.
+    if nix::unistd::geteuid().is_root() && host::maps_every_id() {
+        return Ok(Some(store.reserve(container, &wanted)?));
+    }
+    let leases = store.leases()?;
+    for device in wanted {
+        let alone = |lease: &&lease::Lease| lease.mode == lease::Mode::Exclusive;
+        if let Some(holder) = leases.iter().filter(alone).find(|l| l.is_of(&device.keys)) {
+            return Err(LeaseError::Held {
+                device: device.device,
+                holder: Box::new(holder.clone()),
+            }
+            .into());
+        }
+    }
+    Ok(None)
 }

@@ -9,3 +9,5 @@ pub mod gpu;
 pub mod nodes;
 pub mod policy_file;
 mod trust;
+
+pub use trust::maps_every_id;

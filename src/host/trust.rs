@@ -86,7 +86,7 @@ impl Trusted {
 }
 
 /// Whether this is the host's own user namespace, or one that is as good.
-pub(super) fn maps_every_id() -> bool {
+pub fn maps_every_id() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_full_map(&map))
 }
 

@@ -32,6 +32,7 @@ use super::undo::Undo;
 use crate::document::Document;
 use crate::edit::{HookStage, NamespaceKind};
 use crate::error::{Error, Result};
+use crate::lease::Reservation;
 use crate::rootfs::Stage;
 
 /// What to create.
@@ -63,6 +64,8 @@ pub struct CreateRequest<'a> {
     pub preserve_fds: u32,
     /// `LISTEN_FDS`, after those.
     pub listen_fds: u32,
+    /// Devices that are held for it.
+    pub lease: Option<&'a Reservation>,
 }
 
 /// A created container.
@@ -86,6 +89,9 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     let judged = Judged::new(store, request)?;
 
     let mut undo = Undo::new();
+    if let Some(lease) = request.lease {
+        undo.push("lease", move || Ok(lease.release()?));
+    }
     let locked = store.claim(request.id)?;
     let dir = locked.path().to_path_buf();
     {
@@ -135,6 +141,10 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     if let Some(socket) = request.pidfd_socket {
         send_pidfd(socket, &newborn.pidfd)?;
     }
+    if let (Some(lease), Some(init)) = (request.lease, state.init) {
+        lease.commit(init)?;
+    }
+    point(Step::CreateCommit)?;
     state.recorded = Status::Created;
     locked.write(&state)?;
     point(Step::CreateRecord)?;

@@ -12,6 +12,7 @@ use super::state::{Locked, State, Status};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::edit::HookStage;
 use crate::error::Result;
+use crate::lease;
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
 
 /// How long a killed process may take to end; runc's ten seconds.
@@ -62,8 +63,25 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
     point(Step::DeleteCgroup)?;
     poststop(&locked, &state);
     point(Step::DeleteHooks)?;
+    give_back(&locked, &state);
+    point(Step::DeleteLease)?;
     locked.remove()?;
     point(Step::DeleteState)
+}
+
+/// Frees the devices that it holds. What is wrong with the store must not keep a
+/// container for ever: its init is gone, which ends the lease, too.
+fn give_back(locked: &Locked, state: &State) {
+    if !state.leased {
+        return;
+    }
+    let container = lease::Container {
+        id: state.id.clone(),
+        root: locked.path().parent().unwrap_or(locked.path()).to_owned(),
+    };
+    if let Err(error) = lease::release(&lease::Store::default(), &container, state.init) {
+        tracing::warn!("leases: {error}");
+    }
 }
 
 /// Removes the cgroup of a create that was killed before its process was on

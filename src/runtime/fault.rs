@@ -33,6 +33,8 @@ macro_rules! steps {
 }
 
 steps! {
+    /// create: the devices are held, by kusabi.
+    CreateLease = "create.lease",
     /// create: the state directory is claimed and the record written.
     CreateState = "create.state",
     /// create: the effective configuration and plan are stored.
@@ -53,6 +55,8 @@ steps! {
     CreateParked = "create.parked",
     /// create: what was made is what was asked for.
     CreateVerify = "create.verify",
+    /// create: the devices are held by the container.
+    CreateCommit = "create.commit",
     /// create: the record says created.
     CreateRecord = "create.record",
     /// create: the pid file is written.
@@ -79,6 +83,8 @@ steps! {
     DeleteCgroup = "delete.cgroup",
     /// delete: poststop hooks have run.
     DeleteHooks = "delete.hooks",
+    /// delete: the devices are free.
+    DeleteLease = "delete.lease",
     /// delete: the state directory is gone.
     DeleteState = "delete.state",
 }

@@ -81,6 +81,9 @@ pub struct State {
     pub filter: Option<Installed>,
     /// Whether the systemd driver manages the cgroup.
     pub systemd: bool,
+    /// Whether it may hold leases of devices.
+    #[serde(default)]
+    pub leased: bool,
     /// Whether init is in a pid namespace of its own.
     pub private_pid: bool,
 }

@@ -37,7 +37,8 @@ enum Operation {
 
 fn operation(step: Step) -> Operation {
     match step {
-        Step::CreateState
+        Step::CreateLease
+        | Step::CreateState
         | Step::CreateConfig
         | Step::CreatePlace
         | Step::CreateCgroup
@@ -47,6 +48,7 @@ fn operation(step: Step) -> Operation {
         | Step::CreateHooks
         | Step::CreateParked
         | Step::CreateVerify
+        | Step::CreateCommit
         | Step::CreateRecord
         | Step::CreatePidFile => Operation::Create,
         Step::StartVerify | Step::StartRelease | Step::StartRecord | Step::StartHooks => {
@@ -55,9 +57,11 @@ fn operation(step: Step) -> Operation {
         Step::ExecVerify | Step::ExecProcess | Step::ExecRelease | Step::ExecPidFile => {
             Operation::Exec
         }
-        Step::DeleteKill | Step::DeleteCgroup | Step::DeleteHooks | Step::DeleteState => {
-            Operation::Delete
-        }
+        Step::DeleteKill
+        | Step::DeleteCgroup
+        | Step::DeleteHooks
+        | Step::DeleteLease
+        | Step::DeleteState => Operation::Delete,
     }
 }
 
@@ -65,13 +69,15 @@ fn operation(step: Step) -> Operation {
 fn last_hook(step: Step) -> Option<&'static str> {
     match step {
         Step::CreateHooks => Some("createRuntime"),
-        Step::CreateParked | Step::CreateVerify | Step::CreateRecord | Step::CreatePidFile => {
-            Some("createContainer")
-        }
-        Step::StartVerify => Some("createContainer"),
+        Step::CreateParked
+        | Step::CreateVerify
+        | Step::CreateCommit
+        | Step::CreateRecord
+        | Step::CreatePidFile
+        | Step::StartVerify => Some("createContainer"),
         Step::StartRelease | Step::StartRecord => Some("startContainer"),
         Step::StartHooks => Some("poststart"),
-        Step::DeleteHooks | Step::DeleteState => Some("poststop"),
+        Step::DeleteHooks | Step::DeleteLease | Step::DeleteState => Some("poststop"),
         _ => None,
     }
 }
@@ -128,6 +134,7 @@ fn create_that_fails_leaves_nothing(sandbox: &Sandbox) {
         assert_eq!(scene.last_hook().as_deref(), last_hook(step));
         before.still_holds(sandbox, None);
         assert_eq!(sandbox.left(), Vec::<String>::new());
+        assert_eq!(scene.held(), []);
         scene.forget_hooks();
         // The id is free again, and nothing is in a next one's way.
         scene.create().output().succeeded();
@@ -148,11 +155,24 @@ fn create_that_is_killed_can_be_deleted(sandbox: &Sandbox) {
         let survivors = survivors_are_filtered(sandbox, scene.id());
         let parked = matches!(
             step,
-            Step::CreateParked | Step::CreateVerify | Step::CreateRecord | Step::CreatePidFile
+            Step::CreateParked
+                | Step::CreateVerify
+                | Step::CreateCommit
+                | Step::CreateRecord
+                | Step::CreatePidFile
         );
         assert!(survivors <= 1 && (survivors == 1 || !parked), "{survivors}");
         let recorded = matches!(step, Step::CreateRecord | Step::CreatePidFile);
-        assert_eq!(scene.status(), if recorded { "created" } else { "stopped" },);
+        if step == Step::CreateLease {
+            // Nothing had been made.
+            assert_eq!(sandbox.left(), Vec::<String>::new());
+        } else {
+            assert_eq!(scene.status(), if recorded { "created" } else { "stopped" });
+        }
+        let held = scene.held();
+        // A lease ends with kusabi, until the container has it.
+        let committed = recorded || step == Step::CreateCommit;
+        assert_eq!(held.len(), usize::from(committed), "{held:?}");
         // It is the caller's, who was to read the pid from it.
         assert_eq!(scene.take_pid_file(), step == Step::CreatePidFile);
         scene.remove();
@@ -314,6 +334,7 @@ fn delete_breaks(sandbox: &Sandbox, running: bool, breaks: impl Fn(&Scene<'_>, S
             // It is known until all of it has gone.
             assert_eq!(scene.status(), "stopped");
         }
+        assert_eq!(scene.held(), []);
         scene.delete(true).output().succeeded();
         assert_eq!(scene.last_hook().as_deref(), Some("poststop"));
         scene.remove();

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kusabi::lease::{Lease, Store};
 use kusabi::runtime::fault::Step;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{Bundle, Config, Output, Sandbox, Spawn, host, wait_until};
 
@@ -40,6 +41,16 @@ impl<'a> Scene<'a> {
             Config::sleeper().mount("bind", outside, "/hooks", &["rbind", "rw"]),
             |config, (stage, dir)| config.hook(stage, &format!("echo {stage} >> {dir}/order")),
         );
+        let cdi = sandbox.dir().join("cdi");
+        host::make_dir(&cdi);
+        let spec = json!({
+            "cdiVersion": "0.6.0",
+            "kind": "demo.kusabi.dev/gpu",
+            "devices": [{"name": "0", "containerEdits": {
+                "deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/null"}],
+            }}],
+        });
+        fs::write(cdi.join("gpu.json"), spec.to_string()).unwrap();
         let scene = Self {
             sandbox,
             bundle: sandbox.bundle(&config),
@@ -49,6 +60,13 @@ impl<'a> Scene<'a> {
         scene.run();
         scene.remove();
         scene
+    }
+
+    /// The GPUs that it holds.
+    pub fn held(&self) -> Vec<Lease> {
+        let mut leases = Store::default().leases().unwrap();
+        leases.retain(|lease| lease.container.id == self.id());
+        leases
     }
 
     pub fn id(&self) -> &str {
@@ -61,7 +79,9 @@ impl<'a> Scene<'a> {
 
     pub fn create(&self) -> Spawn {
         self.sandbox
-            .call(["create", "--pid-file"])
+            .call(["create", "--cdi-dir"])
+            .arg(self.sandbox.dir().join("cdi"))
+            .args(["--device", "demo.kusabi.dev/gpu=0", "--pid-file"])
             .arg(&self.pid_file)
             .arg("--bundle")
             .arg(&self.bundle.path)

@@ -39,6 +39,7 @@ pub(super) fn initial(request: &CreateRequest<'_>, judged: &Judged) -> Result<St
         cgroup: None,
         filter: None,
         systemd: false,
+        leased: request.lease.is_some_and(|lease| !lease.is_empty()),
         private_pid: judged.namespaces.is_new(NamespaceKind::Pid),
     })
 }

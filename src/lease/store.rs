@@ -1,0 +1,430 @@
+//! The file of leases and its lock.
+//!
+//! One JSON file, replaced by rename while a flock on its directory is held.
+//! Every change first drops the leases whose owner is gone.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::{Candidate, Container, Lease, LeaseError, Mode, Shortage, Stage, Wanted, pick};
+use crate::runtime::RuntimeError;
+use crate::runtime::identity::Identity;
+use crate::runtime::state::write_atomically;
+
+/// Where leases are.
+pub const DIRECTORY: &str = "/run/kusabi-leases";
+
+/// The file's name.
+const FILE: &str = "leases.json";
+
+/// Goes up when an older kusabi could misread what this one writes.
+const VERSION: u32 = 1;
+
+type Result<T> = std::result::Result<T, LeaseError>;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Content {
+    version: u32,
+    leases: Vec<Lease>,
+}
+
+/// The store, as a place.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::at(DIRECTORY)
+    }
+}
+
+/// The open store: nobody else changes it until this is dropped.
+#[derive(Debug)]
+struct Open<'s> {
+    store: &'s Store,
+    leases: Vec<Lease>,
+    _lock: Flock<File>,
+}
+
+impl Store {
+    /// Refers to a directory; nothing is touched.
+    #[must_use]
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Every lease whose owner lives, without a lock and for every user.
+    ///
+    /// # Errors
+    /// A file that cannot be read or understood.
+    pub fn leases(&self) -> Result<Vec<Lease>> {
+        let mut leases = self.read()?;
+        let here = pid_namespace();
+        leases.retain(|lease| lives(lease, here));
+        Ok(leases)
+    }
+
+    /// Holds devices for a container that is about to be made: all of them, or
+    /// none.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] where somebody else has one, and not in shares.
+    pub fn reserve(&self, container: &Container, wanted: &[Wanted]) -> Result<Reservation> {
+        let mut choosing = self.choose(container)?;
+        for device in wanted {
+            choosing.take(device)?;
+        }
+        choosing.finish()
+    }
+
+    /// Opens the store to choose among free devices: what is free stays so until
+    /// the choice is made.
+    ///
+    /// # Errors
+    /// A store that is not usable.
+    pub fn choose(&self, container: &Container) -> Result<Choosing<'_>> {
+        let owner = myself()?;
+        Ok(Choosing {
+            open: self.open()?,
+            container: container.clone(),
+            owner,
+            mine: Vec::new(),
+        })
+    }
+
+    fn open(&self) -> Result<Open<'_>> {
+        match fs::DirBuilder::new().mode(0o755).create(&self.dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(self.unusable(&error)),
+        }
+        let dir = File::open(&self.dir).map_err(|error| self.unusable(&error))?;
+        let meta = dir.metadata().map_err(|error| self.unusable(&error))?;
+        let me = nix::unistd::geteuid().as_raw();
+        if !meta.is_dir() || meta.uid() != me || meta.mode() & 0o022 != 0 {
+            return Err(LeaseError::Store {
+                path: self.dir.clone(),
+                reason: format!(
+                    "must be a directory of uid {me} that nobody else may write; remove it"
+                ),
+            });
+        }
+        let lock = Flock::lock(dir, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| self.unusable(&errno.into()))?;
+        Ok(Open {
+            store: self,
+            leases: self.leases()?,
+            _lock: lock,
+        })
+    }
+
+    fn read(&self) -> Result<Vec<Lease>> {
+        let path = self.dir.join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.unusable(&error)),
+        };
+        let wrong = |reason: String| LeaseError::Store {
+            path: path.clone(),
+            reason,
+        };
+        let content: Content = serde_json::from_slice(&bytes).map_err(|error| {
+            wrong(format!(
+                "{error}; remove it while no container with a GPU runs"
+            ))
+        })?;
+        if content.version != VERSION {
+            return Err(wrong(format!(
+                "version {} of another kusabi, this one reads {VERSION}",
+                content.version
+            )));
+        }
+        Ok(content.leases)
+    }
+
+    fn unusable(&self, error: &std::io::Error) -> LeaseError {
+        LeaseError::Store {
+            path: self.dir.clone(),
+            reason: crate::error::reason(error),
+        }
+    }
+}
+
+impl Open<'_> {
+    fn write(&mut self) -> Result<()> {
+        let content = Content {
+            version: VERSION,
+            leases: std::mem::take(&mut self.leases),
+        };
+        let path = self.store.dir.join(FILE);
+        let unusable = |reason: String| LeaseError::Store {
+            path: path.clone(),
+            reason,
+        };
+        let bytes = serde_json::to_vec(&content).map_err(|error| unusable(error.to_string()))?;
+        // Everybody may see what is free.
+        write_atomically(&path, &bytes, 0o644).map_err(|error| unusable(error.to_string()))?;
+        self.leases = content.leases;
+        Ok(())
+    }
+
+    /// Who keeps others from having a device so.
+    fn obstacle(&self, keys: &BTreeSet<String>, mode: Mode) -> Option<&Lease> {
+        self.leases.iter().find(|lease| {
+            lease.is_of(keys) && (mode == Mode::Exclusive || lease.mode == Mode::Exclusive)
+        })
+    }
+}
+
+/// A choice among free devices, with the store locked.
+#[derive(Debug)]
+pub struct Choosing<'s> {
+    open: Open<'s>,
+    container: Container,
+    owner: Identity,
+    mine: Vec<Lease>,
+}
+
+impl Choosing<'_> {
+    /// Takes one device.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`].
+    pub fn take(&mut self, wanted: &Wanted) -> Result<()> {
+        // What this container has already chosen is no obstacle for itself.
+        if let Some(own) = self.mine.iter_mut().find(|own| own.is_of(&wanted.keys)) {
+            own.mode = own.mode.max(wanted.mode);
+            own.keys.extend(wanted.keys.iter().cloned());
+            return Ok(());
+        }
+        if let Some(holder) = self.open.obstacle(&wanted.keys, wanted.mode) {
+            return Err(LeaseError::Held {
+                device: wanted.device.clone(),
+                holder: Box::new(holder.clone()),
+            });
+        }
+        self.mine.push(Lease {
+            device: wanted.device.clone(),
+            keys: wanted.keys.clone(),
+            mode: wanted.mode,
+            container: self.container.clone(),
+            owner: self.owner,
+            pid_namespace: pid_namespace(),
+            stage: Stage::Reserved,
+        });
+        Ok(())
+    }
+
+    /// Takes `count` free devices; returns their places among the candidates.
+    ///
+    /// # Errors
+    /// [`LeaseError::Shortage`], naming the holders of the others.
+    pub fn pick(
+        &mut self,
+        candidates: &[Candidate],
+        count: usize,
+        mode: Mode,
+    ) -> Result<Vec<usize>> {
+        let holders: Vec<Option<usize>> = candidates
+            .iter()
+            .map(|candidate| {
+                let taken = self.mine.iter().any(|own| own.is_of(&candidate.keys));
+                if taken || self.open.obstacle(&candidate.keys, mode).is_some() {
+                    return None;
+                }
+                let leases = self.open.leases.iter();
+                Some(leases.filter(|lease| lease.is_of(&candidate.keys)).count())
+            })
+            .collect();
+        let Some(places) = pick(candidates, &holders, count, mode) else {
+            return Err(self.shortage(candidates, &holders, count).into());
+        };
+        for &place in &places {
+            let candidate = &candidates[place];
+            self.take(&Wanted {
+                device: candidate.device.clone(),
+                keys: candidate.keys.clone(),
+                mode,
+            })?;
+        }
+        Ok(places)
+    }
+
+    fn shortage(
+        &self,
+        candidates: &[Candidate],
+        holders: &[Option<usize>],
+        wanted: usize,
+    ) -> Shortage {
+        let held = candidates
+            .iter()
+            .zip(holders)
+            .filter(|(_, holder)| holder.is_none())
+            .map(|(candidate, _)| {
+                let all = self.open.leases.iter().filter(|l| l.is_of(&candidate.keys));
+                let names: Vec<&str> = all.map(|lease| lease.container.id.as_str()).collect();
+                let who = match names.as_slice() {
+                    [] => "this container".to_owned(),
+                    names => format!("container {}", names.join(" and ")),
+                };
+                (candidate.device.clone(), who)
+            })
+            .collect();
+        Shortage {
+            wanted,
+            free: holders.iter().flatten().count(),
+            held,
+        }
+    }
+
+    /// Writes down what was chosen.
+    ///
+    /// # Errors
+    /// A store that cannot be written; nothing is held then.
+    pub fn finish(mut self) -> Result<Reservation> {
+        let reservation = Reservation {
+            dir: self.open.store.dir.clone(),
+            container: self.container,
+            owner: self.owner,
+            init: Cell::new(None),
+            empty: self.mine.is_empty(),
+        };
+        if !reservation.empty {
+            self.open.leases.append(&mut self.mine);
+            self.open.write()?;
+        }
+        Ok(reservation)
+    }
+}
+
+/// Devices that are held for a container while it is made. Dropping it keeps
+/// them until this process ends; see [`Reservation::release`].
+#[derive(Debug)]
+pub struct Reservation {
+    dir: PathBuf,
+    container: Container,
+    owner: Identity,
+    /// Who owns them since [`Reservation::commit`].
+    init: Cell<Option<Identity>>,
+    empty: bool,
+}
+
+impl Reservation {
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// Hands the devices to the container's init: the lease lives as long as it.
+    ///
+    /// # Errors
+    /// A store that cannot be written, or from which the lease has gone.
+    pub fn commit(&self, init: Identity) -> Result<()> {
+        if self.empty {
+            return Ok(());
+        }
+        let store = Store::at(&self.dir);
+        let mut open = store.open()?;
+        self.init.set(Some(init));
+        let mut any = false;
+        for lease in &mut open.leases {
+            if lease.owner == self.owner && lease.container == self.container {
+                lease.owner = init;
+                lease.stage = Stage::Committed;
+                any = true;
+            }
+        }
+        if !any {
+            return Err(LeaseError::Store {
+                path: self.dir.join(FILE),
+                reason: "the lease was removed while its container was made".to_owned(),
+            });
+        }
+        open.write()
+    }
+
+    /// Gives the devices back, whoever owns them by now: the container was not made.
+    ///
+    /// # Errors
+    /// A store that cannot be written; the lease then ends with this process.
+    pub fn release(&self) -> Result<()> {
+        if self.empty {
+            return Ok(());
+        }
+        let store = Store::at(&self.dir);
+        let mut open = store.open()?;
+        open.leases.retain(|lease| {
+            lease.container != self.container
+                || (lease.owner != self.owner && Some(lease.owner) != self.init.get())
+        });
+        open.write()
+    }
+}
+
+/// Gives back what a container holds that is being deleted. `init` was its first
+/// process: one of the same name that is being made keeps its own.
+///
+/// # Errors
+/// A store that cannot be written.
+pub fn release(
+    store: &Store,
+    container: &Container,
+    init: Option<Identity>,
+) -> std::result::Result<(), LeaseError> {
+    if !store.dir.join(FILE).exists() {
+        return Ok(());
+    }
+    let mut open = store.open()?;
+    let before = open.leases.len();
+    open.leases
+        .retain(|lease| lease.container != *container || Some(lease.owner) != init);
+    // Those whose owner is gone have been dropped already, and need no write.
+    if open.leases.len() == before {
+        return Ok(());
+    }
+    open.write()
+}
+
+fn myself() -> Result<Identity> {
+    i32::try_from(std::process::id())
+        .ok()
+        .and_then(Identity::of)
+        .ok_or_else(|| LeaseError::Store {
+            path: "/proc".into(),
+            reason: RuntimeError::Refused("does not show this process; is it mounted?".into())
+                .to_string(),
+        })
+}
+
+/// Whether a lease's owner is there. Of another pid namespace this cannot be
+/// told, and the lease holds: a device in two hands is worse than one in none.
+fn lives(lease: &Lease, here: u64) -> bool {
+    lease.pid_namespace != here || lease.owner.is_alive()
+}
+
+/// The inode that identifies this process's pid namespace, 0 where unknown.
+fn pid_namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+}
+
+impl Store {
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,13 @@ pub enum Error {
     /// The command line can be read but does not make sense. Exit code 1, as runc.
     #[error("{0}")]
     Usage(String),
+    /// A failure that the caller's error stream shows already, because it is also
+    /// the container's.
+    #[error("{source}")]
+    Shown {
+        /// The failure itself.
+        source: Box<Error>,
+    },
     /// A failed `exec` whose exit code callers tell apart (runc: 255).
     #[error("{source}")]
     Exec {

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             ExitCode::from(status)
         }
         Err(error) => {
-            log::failure(&error);
+            log::failure(&error, matches!(error, Error::Shown { .. }));
             ExitCode::from(error.exit_code())
         }
     }

@@ -3,8 +3,9 @@
 use super::context::Context;
 use super::create::create_from;
 use crate::cli::Run;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log;
+use crate::runtime::RuntimeError;
 use crate::runtime::create::Created;
 use crate::runtime::delete::delete;
 use crate::runtime::seal;
@@ -37,6 +38,17 @@ pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
         ..
     } = created;
     if let Err(error) = start(&locked) {
+        let error = match (error, &supervisor) {
+            // It has said so itself, on what is our error stream, or on a terminal
+            // that is ours to relay.
+            (error @ Error::Runtime(RuntimeError::Program(_)), Some(supervisor)) => {
+                supervisor.run(newborn.pid, &newborn.pidfd, console)?;
+                Error::Shown {
+                    source: Box::new(error),
+                }
+            }
+            (error, _) => error,
+        };
         // The caller will not come back for a container that never ran.
         if let Err(also) = delete(locked, true) {
             tracing::warn!("delete after failed start: {also}");

@@ -23,6 +23,7 @@ use std::fmt::{self, Display, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::{Map, Value};
@@ -39,6 +40,8 @@ use crate::error::{Error, Result};
 use crate::policy;
 
 static SINK: OnceLock<Sink> = OnceLock::new();
+/// Set where no line may be written any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 /// Texts of libraries' error events, oldest first.
 static LIBRARY_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -101,13 +104,17 @@ pub fn init(globals: &Globals, policy: Option<&policy::Log>) -> Result<()> {
 }
 
 /// Writes the one error: to the log, and, where that is not stderr, also to
-/// stderr, which is what an engine shows when it cannot read the log.
-pub fn failure(error: &dyn Display) {
+/// stderr, which is what an engine shows when it cannot read the log. There it is
+/// left out where it is `shown` already.
+pub fn failure(error: &dyn Display, shown: bool) {
     let message = error.to_string();
     match SINK.get() {
+        Some(sink) if shown && sink.main.file.is_none() => {
+            sink.to_copy(&Line::new("error", message));
+        }
         Some(sink) => {
             sink.fail(&message);
-            if sink.main.file.as_ref().is_some_and(|file| !is_stderr(file)) {
+            if !shown && sink.main.file.as_ref().is_some_and(|file| !is_stderr(file)) {
                 to_stderr(&format!("{message}\n"));
             }
         }
@@ -122,6 +129,12 @@ pub fn commit() {
     if let Some(sink) = SINK.get() {
         sink.commit();
     }
+}
+
+/// Ends logging in this process, whose descriptors are about to be closed: their
+/// numbers may soon mean something else.
+pub fn close() {
+    CLOSED.store(true, Ordering::Relaxed);
 }
 
 /// What libraries last called an error, outermost first, and forgets it. The
@@ -248,6 +261,9 @@ impl Output {
     }
 
     fn write(&self, line: &Line) {
+        if CLOSED.load(Ordering::Relaxed) {
+            return;
+        }
         if matches!(line.level, "debug" | "trace") && !self.debug {
             return;
         }

@@ -19,6 +19,7 @@ use libcontainer::process::channel::{InitReceiver, MainSender};
 use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
 
+use super::attributes;
 use super::fifo::Gate;
 use super::tail::{self, Ends, Plan, Tail};
 use crate::cgroup::Entry;
@@ -140,7 +141,8 @@ fn before_library(
     if plan.is_exec {
         not_dumpable()?;
     }
-    reset_affinity();
+    plan.tail.attributes.apply_initial_affinity()?;
+    mark_start();
     let pid = wait_for_release(ends)?;
     join_namespaces(&plan.join)?;
     if plan.user_namespace {
@@ -164,6 +166,7 @@ fn before_library(
     if let Some(name) = &plan.keyring {
         join_keyring(name, plan.user_namespace)?;
     }
+    tracing::debug!("child process in init()");
     // What createContainer hooks are told; the library runs no others for us.
     let mut state = LibraryState::new(
         &plan.container_id,
@@ -210,16 +213,12 @@ fn before_library(
     Ok((args, plan.gate))
 }
 
-/// Every processor the cgroup allows, whatever the caller of the runtime was
-/// bound to, as runc.
-fn reset_affinity() {
-    let mut all = nix::sched::CpuSet::new();
-    for cpu in 0..nix::sched::CpuSet::count() {
-        // Within the set's own bounds.
-        let _ = all.set(cpu);
-    }
-    // A kernel that refuses leaves the caller's, which is allowed too.
-    let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &all);
+/// The lines by which readers of runc's debug log tell its stages apart, at the
+/// same moments: before namespaces are joined, and below when they have been.
+fn mark_start() {
+    let pid = std::process::id();
+    tracing::debug!("nsexec[{pid}]: => nsexec container setup");
+    tracing::debug!("nsexec[{pid}]: affinity: {}", attributes::affinity_text());
 }
 
 /// Waits until the parent has set id maps and limits; it sends our pid.

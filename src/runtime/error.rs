@@ -51,6 +51,10 @@ pub enum RuntimeError {
     /// The container's process failed before it became the user's program.
     #[error("{0}")]
     Init(String),
+    /// Init failed once it had been let go, and has said so on the container's own
+    /// error stream.
+    #[error("{0}")]
+    Program(String),
     /// A field of `config.json` that this runtime cannot honour.
     #[error("config.json: {field}: {reason}")]
     Config {

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::RuntimeError;
+use super::attributes::Attributes;
 use super::birth::{self, CloneRequest, Newborn};
 use super::child::ChildPlan;
 use super::console;
@@ -17,6 +18,7 @@ use super::create::{seccomp_cache, verify_filter};
 use super::credentials::Capabilities;
 use super::fault::{Step, point};
 use super::lower;
+use super::lsm;
 use super::process::ProcessSpec;
 use super::seccomp;
 use super::state::{Locked, State, Status, Store, write_atomically};
@@ -91,6 +93,9 @@ pub fn exec(
         _ => {}
     }
     let process = ProcessSpec::parse(request.process, request.origin)?;
+    let linux = &document.value()["linux"];
+    let attributes = Attributes::new(&process, linux, request.origin)?;
+    lsm::check(&process)?;
     super::create::check_preserved(request.preserve_fds + request.listen_fds)?;
     console::check(process.terminal, request.detach, request.console_socket)?;
     let init = state.init.ok_or(RuntimeError::NotRunning)?;
@@ -132,7 +137,14 @@ pub fn exec(
             false => (None, None),
         };
         let plan = child_plan(
-            store, state, document, request, &process, &pidfd, init.pid, entry, theirs,
+            store,
+            state,
+            document,
+            request,
+            (&process, &attributes),
+            (&pidfd, init.pid),
+            entry,
+            theirs,
         )?;
         let clone = CloneRequest {
             flags: 0,
@@ -228,9 +240,8 @@ fn child_plan(
     state: &State,
     document: &Document,
     request: &ExecRequest<'_>,
-    process: &ProcessSpec,
-    pidfd: &OwnedFd,
-    init: i32,
+    (process, attributes): (&ProcessSpec, &Attributes),
+    (pidfd, init): (&OwnedFd, i32),
     entry: Entry,
     console: Option<OwnedFd>,
 ) -> Result<ChildPlan> {
@@ -281,6 +292,7 @@ fn child_plan(
         bundle: state.bundle.clone(),
         tail: TailPlan {
             process: process.clone(),
+            attributes: attributes.clone(),
             capabilities,
             seccomp,
             make_cwd: false,

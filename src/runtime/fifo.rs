@@ -1,17 +1,19 @@
 //! The gate between `create` and `start`.
 //!
-//! Two FIFOs in the state directory. Init, parked, reads `start.fifo`; `start`
-//! writes a byte to it. Init holds `report.fifo` close-on-exec: `start` reads
+//! Two FIFOs in the state directory. Init, parked, reads `exec.fifo`; `start`
+//! writes a byte to it. Init holds `report/exec.fifo` close-on-exec: `start` reads
 //! end-of-file when init has become the user's program, or the reason why not.
+//! They are named as runc's, so that whoever looks over the descriptors of a
+//! created container (its suite does) knows them for what they are.
 //!
 //! FIFOs, because a parked init may already be under the user's seccomp filter:
 //! it then needs `read`, `write` and `execve`, which every program needs, and no
 //! socket calls, which a profile may deny.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,8 +22,9 @@ use nix::sys::stat::Mode;
 use super::RuntimeError;
 use crate::error::{Error, Result};
 
-const START: &str = "start.fifo";
-const REPORT: &str = "report.fifo";
+const START: &str = "exec.fifo";
+const REPORT_DIR: &str = "report";
+const REPORT: &str = "report/exec.fifo";
 
 /// Init's ends of the gate; both close on exec.
 #[derive(Debug)]
@@ -50,6 +53,11 @@ impl Gate {
                 .open(&path)
                 .map_err(|e| Error::io("open", &path, e))
         };
+        let report = dir.join(REPORT_DIR);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&report)
+            .map_err(|e| Error::io("mkdir", &report, e))?;
         Ok(Self {
             start: open(START)?,
             report: open(REPORT)?,
@@ -81,7 +89,7 @@ impl Gate {
 /// Lets a parked init go and waits until it is the user's program.
 ///
 /// # Errors
-/// [`RuntimeError::NotRunning`] when init is gone, [`RuntimeError::Init`] with
+/// [`RuntimeError::NotRunning`] when init is gone, [`RuntimeError::Program`] with
 /// its reason when it failed.
 pub fn open_gate(dir: &Path, init: &OwnedFd) -> Result<()> {
     let open = |name: &str, write: bool| -> Result<File> {
@@ -123,7 +131,7 @@ pub fn open_gate(dir: &Path, init: &OwnedFd) -> Result<()> {
     if message.is_empty() {
         return Ok(());
     }
-    Err(RuntimeError::Init(String::from_utf8_lossy(&message).into_owned()).into())
+    Err(RuntimeError::Program(String::from_utf8_lossy(&message).into_owned()).into())
 }
 
 /// Whether init has gone through the gate: it runs the user's program, or has
@@ -142,6 +150,7 @@ pub fn is_passed(dir: &Path) -> bool {
 /// Removes the gate once it has served.
 pub fn remove(dir: &Path) {
     // The state directory goes with them at delete, at the latest.
-    let _ = std::fs::remove_file(dir.join(START));
-    let _ = std::fs::remove_file(dir.join(REPORT));
+    let _ = fs::remove_file(dir.join(START));
+    let _ = fs::remove_file(dir.join(REPORT));
+    let _ = fs::remove_dir(dir.join(REPORT_DIR));
 }

@@ -166,8 +166,40 @@ fn failure(status: ExitStatus, stderr: &[u8]) -> String {
         .map(str::trim)
         .filter(|l| !l.is_empty())
         .collect();
-    let status = status.to_string().replace("exit status: ", "exit status ");
-    format!("{status}, stdout: , stderr: {}", text.join("; "))
+    format!("{}, stdout: , stderr: {}", ending(status), text.join("; "))
+}
+
+/// As Go words it: `exit status 3`, `signal: killed`.
+fn ending(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let Some(signal) = status.signal() else {
+        return status.to_string().replace("exit status: ", "exit status ");
+    };
+    let name = match signal {
+        libc::SIGHUP => "hangup",
+        libc::SIGINT => "interrupt",
+        libc::SIGQUIT => "quit",
+        libc::SIGILL => "illegal instruction",
+        libc::SIGTRAP => "trace/breakpoint trap",
+        libc::SIGABRT => "aborted",
+        libc::SIGBUS => "bus error",
+        libc::SIGFPE => "floating point exception",
+        libc::SIGKILL => "killed",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGPIPE => "broken pipe",
+        libc::SIGALRM => "alarm clock",
+        libc::SIGTERM => "terminated",
+        libc::SIGXCPU => "CPU time limit exceeded",
+        libc::SIGXFSZ => "file size limit exceeded",
+        libc::SIGSYS => "bad system call",
+        other => return format!("signal: signal {other}"),
+    };
+    let core = if status.core_dumped() {
+        " (core dumped)"
+    } else {
+        ""
+    };
+    format!("signal: {name}{core}")
 }
 
 #[cfg(test)]
@@ -209,6 +241,31 @@ mod tests {
             error,
             "error running poststart hook #1: exit status 3, stdout: , stderr: why"
         );
+    }
+
+    #[test]
+    fn signals_have_go_s_names() {
+        for (signal, words) in [
+            ("KILL", "killed"),
+            ("SYS", "bad system call"),
+            ("USR1", "signal 10"),
+        ] {
+            let script = format!("ulimit -c 0; kill -{signal} $$; sleep 60");
+            let error = run(
+                HookStage::StartContainer,
+                &[shell(&script, None)],
+                &json!({}),
+                &[],
+            )
+            .unwrap_err()
+            .to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "error running startContainer hook #0: signal: {words}, stdout: , stderr: "
+                )
+            );
+        }
     }
 
     #[test]

@@ -111,6 +111,8 @@ const NOT_FOR_THE_LIBRARY: &[&str] = &[
     "timeOffsets",
     "netDevices",
     "readonlyPaths",
+    "memoryPolicy",
+    "personality",
 ];
 
 /// Lowers the document for a container's init.
@@ -218,9 +220,6 @@ pub fn for_exec(document: &Value, process: &Value) -> Result<Spec> {
     });
     let bare = bare_process(&copy);
     copy["process"] = bare;
-    if !document["linux"]["personality"].is_null() {
-        copy["linux"]["personality"] = document["linux"]["personality"].clone();
-    }
     to_spec(&copy)
 }
 
@@ -237,21 +236,6 @@ fn bare_process(document: &Value) -> Value {
     });
     if given["noNewPrivileges"].as_bool() == Some(true) {
         process["noNewPrivileges"] = true.into();
-    }
-    for field in ["apparmorProfile", "ioPriority", "scheduler"] {
-        let value = &given[field];
-        if !value.is_null() && value.as_str() != Some("") {
-            process[field] = value.clone();
-        }
-    }
-    // The specification's name is not the one oci-spec knows.
-    let flags = process
-        .pointer_mut("/scheduler/flags")
-        .and_then(Value::as_array_mut);
-    for flag in flags.into_iter().flatten() {
-        if flag == "SCHED_FLAG_RESET_ON_FORK" {
-            *flag = "SCHED_RESET_ON_FORK".into();
-        }
     }
     process
 }

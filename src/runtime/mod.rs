@@ -13,10 +13,13 @@
 //! | `create`, `start`, `exec`, `signal`, `delete` | the operations |
 //! | `birth` | clone, id maps, limits: the parent's side of a new process |
 //! | `child`, `tail` | the new process before and after libcontainer's part |
+//! | `attributes`, `id_list` | scheduler, priorities, affinity, memory policy |
+//! | `lsm` | AppArmor profiles and SELinux labels |
 //! | `hooks` | hooks run in the runtime's namespaces |
 //! | `seccomp` | profiles compiled once and cached |
 //! | `supervise`, `console` | foreground containers |
 
+pub mod attributes;
 pub mod birth;
 pub mod child;
 pub mod console;
@@ -28,9 +31,11 @@ pub mod exec;
 pub mod fault;
 pub mod fifo;
 pub mod hooks;
+pub mod id_list;
 pub mod identity;
 pub mod lower;
 pub mod lower_mounts;
+pub mod lsm;
 pub mod process;
 pub mod seal;
 pub mod seccomp;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::RuntimeError;
+use super::attributes::{CpuAffinity, IoPriority, Scheduler};
 use crate::error::Result;
 
 /// The program of a container, or of one `exec`.
@@ -40,6 +41,13 @@ pub struct ProcessSpec {
     pub oom_score_adj: Option<i32>,
     /// SELinux label of the process.
     pub selinux_label: String,
+    /// How the kernel schedules it.
+    pub scheduler: Option<Scheduler>,
+    /// How its I/O is scheduled.
+    pub io_priority: Option<IoPriority>,
+    /// Where it may run, if it is of `exec`.
+    #[serde(rename = "execCPUAffinity")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
 }
 
 /// Terminal size in characters.
@@ -169,7 +177,8 @@ impl ProcessSpec {
     }
 }
 
-fn null_is_empty<'de, D, T>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
+/// Go writes `null` for a list without elements.
+pub(super) fn null_is_empty<'de, D, T>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,

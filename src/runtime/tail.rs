@@ -10,8 +10,8 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -20,8 +20,10 @@ use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 
+use super::attributes::Attributes;
 use super::credentials::{self, Capabilities, KindText};
 use super::fifo::Gate;
+use super::lsm;
 use super::process::ProcessSpec;
 use super::seccomp::CompiledFilter;
 use crate::edit::{Hook, HookStage};
@@ -43,6 +45,8 @@ pub mod message {
 pub struct Plan {
     /// The user's process.
     pub process: ProcessSpec,
+    /// What the kernel is told about it.
+    pub attributes: Attributes,
     /// Its capability sets.
     pub capabilities: Capabilities,
     /// Its seccomp filter.
@@ -130,6 +134,9 @@ fn run(plan: &Plan, ends: &mut Ends) -> String {
             if let Some(gate) = &mut ends.gate {
                 gate.report(&text);
             }
+            // Whoever made the container may be long gone: its own error stream
+            // is where its output is looked for.
+            let _ = writeln!(io::stderr(), "{text}");
             text
         }
     }
@@ -175,6 +182,8 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
         make_root_readonly()?;
     }
     let env = environment(process, plan.listen_fds)?;
+    plan.attributes.apply()?;
+    lsm::label_next_program(process)?;
     let early = !process.no_new_privileges;
     // Without no_new_privs the kernel wants CAP_SYS_ADMIN, which is about to go.
     if early {
@@ -185,6 +194,14 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     }
     credentials::become_user(&process.user, &plan.capabilities, &process.cwd)?;
     let program = find_program(&process.args[0], &env)?;
+    // As runc names this moment; readers of its debug log look for it.
+    tracing::debug!(
+        "{}",
+        match ends.gate {
+            Some(_) => "init: closing the pipe to signal completion",
+            None => "setns_init: about to exec",
+        }
+    );
     // With it, after everything but the wait, as runc: startContainer hooks are
     // under the profile too, and a listener's descriptor has to reach the parent,
     // who only waits until now.
@@ -225,20 +242,52 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
 /// are close-on-exec all the same; but a created container may wait for long, in
 /// sight of processes that share its pid namespace.
 fn close_all_but(plan: &Plan, ends: &Ends) -> Result<(), String> {
+    // Its descriptor goes with the others, and the number may be given again.
+    crate::log::close();
     let mut keep = vec![ends.sync.as_raw_fd()];
     if let Some(gate) = &ends.gate {
         keep.extend(gate.raw_fds());
     }
     keep.sort_unstable();
     let mut first = 3 + plan.preserve_fds + plan.listen_fds;
+    let mut ranges = Vec::with_capacity(keep.len() + 1);
     for raw in keep {
         let raw = u32::try_from(raw).map_err(|e| e.to_string())?;
         if raw > first {
-            sys::close_range(first, raw - 1).map_err(|e| format!("close descriptors: {e}"))?;
+            ranges.push((first, raw - 1));
         }
         first = first.max(raw + 1);
     }
-    sys::close_range(first, u32::MAX).map_err(|e| format!("close descriptors: {e}"))
+    ranges.push((first, u32::MAX));
+    let failed = |e: io::Error| format!("close descriptors: {}", e.kind_text());
+    for (index, (first, last)) in ranges.iter().enumerate() {
+        match sys::close_range(*first, *last) {
+            // The user's filter may be in force already and not know the call.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                return close_one_by_one(&ranges[index..]).map_err(failed);
+            }
+            other => other.map_err(failed)?,
+        }
+    }
+    Ok(())
+}
+
+/// What [`sys::close_range`] does, with calls that every program needs.
+fn close_one_by_one(ranges: &[(u32, u32)]) -> io::Result<()> {
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for raw in open {
+        let number = u32::try_from(raw).unwrap_or(0);
+        if ranges
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&number))
+        {
+            // EBADF: the one that the directory was read through.
+            let _ = nix::unistd::close(raw);
+        }
+    }
+    Ok(())
 }
 
 fn send(ends: &Ends, tag: u8) -> Result<(), String> {
@@ -427,13 +476,17 @@ fn find_program(name: &str, env: &[String]) -> Result<String, String> {
     Err(failed("executable file not found in $PATH".into()))
 }
 
+/// As the kernel will judge it: with the capabilities that the process has by
+/// now. (The C library's `eaccess` knows only ids and modes.)
 fn executable(path: &str) -> Result<(), String> {
-    use nix::unistd::{AccessFlags, eaccess};
+    use nix::fcntl::AtFlags;
+    use nix::unistd::{AccessFlags, faccessat};
     let meta = std::fs::metadata(path).map_err(|e| format!("stat {path}: {}", e.kind_text()))?;
     if meta.is_dir() {
         return Err("is a directory".into());
     }
-    eaccess(path, AccessFlags::X_OK).map_err(|e| io::Error::from(e).kind_text())
+    faccessat(None, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+        .map_err(|e| io::Error::from(e).kind_text())
 }
 
 fn c_strings(strings: &[String]) -> Result<Vec<CString>, String> {

@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod fsmount;
 pub mod process;
+pub mod schedule;
 pub mod tty;
 
 use std::io;

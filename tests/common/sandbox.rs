@@ -21,10 +21,10 @@ use super::view::{self, View};
 /// Programs that a rootfs has, all of them busybox.
 const APPLETS: &[&str] = &[
     "cat", "chmod", "cp", "cut", "date", "dd", "echo", "env", "false", "find", "grep", "head",
-    "hostname", "id", "kill", "ln", "ls", "mkdir", "mknod", "mkfifo", "mount", "mv", "nproc", "od",
-    "printf", "ps", "pwd", "readlink", "rm", "sed", "seq", "sh", "sleep", "sort", "stat", "stty",
-    "sync", "tail", "test", "touch", "tr", "true", "tty", "umount", "uname", "usleep", "wc",
-    "xargs", "yes",
+    "hostname", "id", "ionice", "kill", "ln", "ls", "mkdir", "mknod", "mkfifo", "mount", "mv",
+    "nproc", "od", "printf", "ps", "pwd", "readlink", "rm", "sed", "seq", "sh", "sleep", "sort",
+    "stat", "stty", "sync", "tail", "test", "touch", "tr", "true", "tty", "umount", "uname",
+    "usleep", "wc", "xargs", "yes",
 ];
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);

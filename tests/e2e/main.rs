@@ -15,6 +15,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attributes;
 mod cdi;
 mod cgroup;
 mod crash;
@@ -24,4 +25,5 @@ mod hooks;
 mod lifecycle;
 mod parity;
 mod process;
+mod seccomp;
 mod terminal;

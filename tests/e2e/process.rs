@@ -16,6 +16,10 @@ on_each_view![
     an_entrypoint_that_cannot_run_fails_the_create,
     a_program_that_cannot_run_fails_the_exec,
     a_private_program_of_roots_runs_as_root,
+    a_capability_opens_what_the_mode_closes,
+    a_program_that_fails_after_create_says_so_once,
+    a_created_container_holds_nothing_unknown,
+    the_debug_log_has_runc_s_marks,
     no_descriptor_leaks_in,
     preserved_descriptors_arrive,
     errors_go_to_the_log_and_to_stderr,
@@ -192,6 +196,106 @@ fn a_private_program_of_roots_runs_as_root(sandbox: &Sandbox) {
         Config::new(&["/busybox.private"]).set("/process/user", json!({"uid": 1000, "gid": 1000}));
     bundle.write(&other);
     sandbox.run(&bundle).exited(1).says("permission denied");
+}
+
+/// The kernel is asked, not the mode.
+fn a_capability_opens_what_the_mode_closes(sandbox: &Sandbox) {
+    let user = json!({"uid": 1000, "gid": 1000});
+    let config = Config::new(&["/busybox.roots", "echo", "ran"]).set("/process/user", user);
+    let bundle = sandbox.bundle(&config);
+    let program = bundle.rootfs().join("busybox.roots");
+    fs::copy(bundle.rootfs().join("bin/busybox"), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o744)).unwrap();
+    sandbox.run(&bundle).exited(1).says("permission denied");
+    let mut config = config;
+    for set in [
+        "bounding",
+        "effective",
+        "permitted",
+        "inheritable",
+        "ambient",
+    ] {
+        let at = format!("/process/capabilities/{set}");
+        config = config.set(&at, json!(["CAP_DAC_OVERRIDE"]));
+    }
+    bundle.write(&config);
+    assert_eq!(sandbox.run(&bundle).succeeded().stdout, "ran\n");
+}
+
+/// Its error stream is the caller's: one line, as runc's, and the log has it too.
+fn a_program_that_fails_after_create_says_so_once(sandbox: &Sandbox) {
+    let bundle = sandbox.bundle(&Config::new(&["/script"]));
+    let script = bundle.rootfs().join("script");
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let log = sandbox.dir().join("log");
+    for logged in [false, true] {
+        let call = match logged {
+            false => sandbox.call(["run"]),
+            true => sandbox.call(["--log"]).arg(&log).arg("run"),
+        };
+        let out = call
+            .arg("--bundle")
+            .arg(&bundle.path)
+            .arg(&bundle.id)
+            .output()
+            .exited(1);
+        assert_eq!(out.stderr, "exec /script: no such file or directory\n");
+    }
+    let text = fs::read_to_string(log).unwrap();
+    assert!(
+        text.contains("level=error msg=\"exec /script: no such file"),
+        "{text}"
+    );
+}
+
+/// By the names that an auditor of runc's knows.
+fn a_created_container_holds_nothing_unknown(sandbox: &Sandbox) {
+    let container = sandbox.create(&sandbox.bundle(&Config::sleeper()));
+    for entry in fs::read_dir(format!("/proc/{}/fd", container.pid())).unwrap() {
+        let entry = entry.unwrap();
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let target = fs::read_link(entry.path()).unwrap();
+        let target = target.to_str().unwrap();
+        let known = target.ends_with("/exec.fifo") || target.starts_with("socket:[");
+        assert!(number < 3 || known, "{number} -> {target}");
+    }
+}
+
+/// Whoever reads it looks for these.
+fn the_debug_log_has_runc_s_marks(sandbox: &Sandbox) {
+    let bundle = sandbox.bundle(&Config::sleeper());
+    let log = sandbox.dir().join("log");
+    let marks = |args: &[&str], path: Option<&std::path::Path>, marks: [&str; 3]| {
+        fs::write(&log, "").unwrap();
+        let out = sandbox
+            .call(["--debug", "--log"])
+            .arg(&log)
+            .args(args)
+            .args(path)
+            .args(["--", &bundle.id])
+            .args(path.is_none().then_some("/bin/true"))
+            .output()
+            .succeeded();
+        assert_eq!(out.stderr, "");
+        let text = fs::read_to_string(&log).unwrap();
+        for mark in marks {
+            assert!(text.contains(mark), "{mark}: {text}");
+        }
+    };
+    let both = ["nsexec container setup", "child process in init()"];
+    let last = "init: closing the pipe to signal completion";
+    marks(
+        &["create", "--bundle"],
+        Some(&bundle.path),
+        [both[0], both[1], last],
+    );
+    sandbox.call(["start", &bundle.id]).output().succeeded();
+    marks(
+        &["exec"],
+        None,
+        [both[0], both[1], "setns_init: about to exec"],
+    );
 }
 
 /// The descriptors of init, seen by exec so that no shell adds its own.

@@ -12,10 +12,12 @@ use crate::edit::{DeviceNode, Hook, HookStage, NamespaceKind};
 use crate::error::Result;
 use crate::rootfs::{self, Preflight};
 use crate::runtime::RuntimeError;
+use crate::runtime::attributes::Attributes;
 use crate::runtime::console;
 use crate::runtime::credentials::Capabilities;
 use crate::runtime::hooks;
 use crate::runtime::lower::Namespaces;
+use crate::runtime::lsm;
 use crate::runtime::process::ProcessSpec;
 use crate::runtime::seccomp::{self, CompiledFilter};
 use crate::runtime::state::Store;
@@ -25,6 +27,9 @@ use crate::runtime::support;
 /// the character, so it cannot be taken for one.
 const SECCOMP_CACHE: &str = "@seccomp";
 
+/// What errors call the container's process.
+const PROCESS: &str = "config.json: process";
+
 /// A request that nothing speaks against, read once.
 pub(super) struct Judged {
     pub process: ProcessSpec,
@@ -33,6 +38,7 @@ pub(super) struct Judged {
     pub rootfs: PathBuf,
     pub devices: Vec<DeviceNode>,
     pub preflight: Rc<Preflight>,
+    pub attributes: Attributes,
     pub capabilities: Capabilities,
     pub seccomp: Option<CompiledFilter>,
     hooks: Vec<(HookStage, Hook)>,
@@ -43,7 +49,9 @@ impl Judged {
     pub fn new(store: &Store, request: &CreateRequest<'_>) -> Result<Self> {
         let document = request.document;
         let value = document.value();
-        let process = ProcessSpec::parse(&value["process"], "config.json: process")?;
+        let process = ProcessSpec::parse(&value["process"], PROCESS)?;
+        let attributes = Attributes::new(&process, &value["linux"], PROCESS)?.for_init();
+        lsm::check(&process)?;
         let namespaces = Namespaces::new(document.namespaces()?)?;
         refuse_unsupported(value, &namespaces)?;
         check_preserved(request.preserve_fds + request.listen_fds)?;
@@ -74,6 +82,7 @@ impl Judged {
             rootfs,
             devices,
             preflight,
+            attributes,
             capabilities,
         })
     }

@@ -82,6 +82,7 @@ pub(super) fn plan<'a>(
         bundle: request.bundle.to_path_buf(),
         tail: TailPlan {
             process: judged.process.clone(),
+            attributes: judged.attributes.clone(),
             capabilities: judged.capabilities.clone(),
             seccomp: judged.seccomp.clone(),
             make_cwd: true,

@@ -5,6 +5,8 @@
 //! architecture, so it is kept by digest below the state root, in files that
 //! nobody else may write. This module never loads a filter; `tail` does.
 
+mod enosys;
+
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
@@ -97,6 +99,7 @@ pub fn notify_agent(
 /// A profile libseccomp refuses, naming the field.
 pub fn compile(profile: &LinuxSeccomp, cache: &Path) -> Result<CompiledFilter> {
     let flags = flags(profile)?;
+    tracing::debug!("seccomp filter flags: {flags}");
     let listener = listener(profile)?;
     let key = key(profile)?;
     let program = match read_cache(cache, &key) {
@@ -130,7 +133,7 @@ fn key(profile: &LinuxSeccomp) -> Result<String> {
 }
 
 /// Changes whenever `build` gives other programs for the same profile.
-const CACHE_FORMAT: u32 = 1;
+const CACHE_FORMAT: u32 = 2;
 
 fn read_cache(dir: &Path, key: &str) -> Option<Vec<u8>> {
     let mut file = File::options()
@@ -180,7 +183,10 @@ fn build(profile: &LinuxSeccomp) -> Result<Vec<u8>> {
     for (index, rule) in profile.syscalls().iter().flatten().enumerate() {
         add_rule(&mut filter, rule, default, index)?;
     }
-    export(&filter)
+    let mut program =
+        enosys::prelude(profile).map_err(|e| refused("linux.seccomp.architectures", e))?;
+    program.extend(export(&filter)?);
+    Ok(program)
 }
 
 fn add_rule(
@@ -296,9 +302,9 @@ fn flags(profile: &LinuxSeccomp) -> Result<u32> {
             for flag in list {
                 flags |= match flag {
                     LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
-                    LinuxSeccompFilterFlag::SeccompFilterFlagTsync => {
-                        libc::SECCOMP_FILTER_FLAG_TSYNC
-                    }
+                    // There is one thread. With a listener the kernel would
+                    // want yet another flag.
+                    LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
                     LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => {
                         libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW
                     }
@@ -311,8 +317,6 @@ fn flags(profile: &LinuxSeccomp) -> Result<u32> {
     }
     if notifies(profile) {
         flags |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-        // The kernel takes both only with TSYNC_ESRCH; one thread needs neither.
-        flags &= !libc::SECCOMP_FILTER_FLAG_TSYNC;
     } else {
         // Only meaningful, and only accepted, with a listener.
         flags &= !libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;

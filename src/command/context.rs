@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
-use crate::cli::{Caller, Globals, RootOrigin, StateRoot};
+use crate::cli::{Caller, Globals, RootOrigin, Rootless, StateRoot};
 use crate::error::{Error, Result};
 use crate::policy::{Policy, PolicyError};
 
@@ -25,6 +25,8 @@ pub struct Context<'a> {
     /// How many descriptors from 3 upwards systemd passed on (`LISTEN_FDS`),
     /// when it passed them to this process (`LISTEN_PID`).
     pub listen_fds: u32,
+    /// Their names (`LISTEN_FDNAMES`).
+    pub listen_names: Option<String>,
 }
 
 impl<'a> Context<'a> {
@@ -38,16 +40,34 @@ impl<'a> Context<'a> {
         if root.origin == RootOrigin::RuntimeDir {
             make_runtime_dir(&root)?;
         }
+        let listen_fds = listen_fds(
+            variable("LISTEN_PID").as_deref().and_then(|v| v.to_str()),
+            variable("LISTEN_FDS").as_deref().and_then(|v| v.to_str()),
+            std::process::id(),
+        );
         Ok(Self {
             globals,
             policy,
             root,
             notify_socket: variable("NOTIFY_SOCKET").map(PathBuf::from),
-            listen_fds: listen_fds(
-                variable("LISTEN_PID").as_deref().and_then(|v| v.to_str()),
-                variable("LISTEN_FDS").as_deref().and_then(|v| v.to_str()),
-                std::process::id(),
-            ),
+            listen_fds,
+            listen_names: variable("LISTEN_FDNAMES")
+                .filter(|_| listen_fds > 0)
+                .and_then(|names| names.into_string().ok()),
+        })
+    }
+
+    /// Whether cgroups that cannot be had are done without (`--rootless`): by
+    /// itself for everybody but the host's root, who knows nothing of what was
+    /// delegated.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn rootless_cgroups(&self) -> Result<bool> {
+        Ok(match self.globals.rootless {
+            Rootless::True => true,
+            Rootless::False => false,
+            Rootless::Auto => !geteuid().is_root() || in_user_namespace()?,
         })
     }
 

@@ -1,17 +1,18 @@
 //! `create`, and the part of `run` that is the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::prepare::{Prepared, prepare};
 use crate::cdi::Mode;
-use crate::cli::{Bundle, Create, Devices, Rootless};
-use crate::edit::Edit;
+use crate::cli::{Bundle, Create, Devices};
+use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::lease::{self, Container, LeaseError, Reservation};
 use crate::runtime::create::{CreateRequest, Created, create};
 use crate::runtime::fault::{Step, point};
+use crate::runtime::notify;
 use crate::runtime::seal;
 use crate::runtime::state::Store;
 use crate::runtime::support::SYSTEMD_DRIVER;
@@ -48,21 +49,15 @@ pub(super) fn create_from(
             "--systemd-cgroup: the systemd cgroup driver is not available in this version; use the cgroupfs driver".into(),
         ));
     }
-    if context.globals.rootless != Rootless::Auto {
-        return Err(Error::Usage(
-            "--rootless: only auto is available in this version; leave the flag out".into(),
-        ));
-    }
-    if let Some(socket) = &context.notify_socket {
-        tracing::warn!(
-            "NOTIFY_SOCKET {} is not passed on: readiness is not reported in this version",
-            socket.display()
-        );
-    }
     let policy = context.policy()?;
-    let prepared = prepare(bundle.bundle.as_deref(), devices, Mode::Create, policy)?;
+    let mut prepared = prepare(bundle.bundle.as_deref(), devices, Mode::Create, policy)?;
     if policy.runtime.write_back {
         prepared.write_back()?;
+    }
+    // Of this container only: not for the bundle.
+    if context.notify_socket.is_some() {
+        let container = Store::new(context.root.path.clone()).path(id)?;
+        prepared.add(notify_edits(&container))?;
     }
     for note in &prepared.plan.notes {
         tracing::warn!("{}", note.text);
@@ -111,6 +106,9 @@ pub(super) fn create_from(
             preserve_fds: bundle.preserve_fds,
             listen_fds: context.listen_fds,
             lease: lease.as_ref(),
+            listen_names: context.listen_names.as_deref(),
+            notify: context.notify_socket.is_some(),
+            rootless_cgroups: context.rootless_cgroups()?,
         },
     )
 }
@@ -139,4 +137,30 @@ fn hold(container: &Container, prepared: &Prepared) -> Result<Option<Reservation
         }
     }
     Ok(None)
+}
+
+/// What the container's configuration needs for readiness to be passed on.
+fn notify_edits(container: &Path) -> Plan {
+    let origin = Origin {
+        rule: Rule::Builtin("readiness"),
+        sources: vec![Source::Situation {
+            reason: format!("{} is set for the runtime", notify::VARIABLE),
+        }],
+    };
+    let mut plan = Plan::default();
+    let mount = Edit::AddMount(Mount {
+        destination: notify::IN_CONTAINER.into(),
+        kind: None,
+        source: Some(notify::directory(container)),
+        options: ["bind", "nosuid", "noexec", "nodev", "ro"]
+            .map(str::to_owned)
+            .to_vec(),
+    });
+    plan.push(mount, origin.clone());
+    let variable = Edit::SetEnv {
+        name: notify::VARIABLE.to_owned(),
+        value: notify::address_inside(),
+    };
+    plan.push(variable, origin);
+    plan
 }

@@ -15,6 +15,7 @@ use crate::cgroup::{Cgroup, CgroupError, OomEvent};
 use crate::cli::Events;
 use crate::error::{Error, Result};
 use crate::runtime::RuntimeError;
+use crate::runtime::resctrl::Group;
 use crate::runtime::state::{Status, Store};
 
 /// `events`.
@@ -28,12 +29,16 @@ pub(super) fn run(context: &Context<'_>, arguments: &Events) -> Result<()> {
         let text = format!("container with id {id} is not running");
         return Err(RuntimeError::Refused(text).into());
     }
-    let cgroup = state.cgroup.ok_or(CgroupError::Gone)?;
+    let watched = Watched {
+        id,
+        cgroup: &state.cgroup.ok_or(CgroupError::Gone)?,
+        resctrl: state.resctrl.as_ref(),
+    };
     let mut out = std::io::stdout();
     if arguments.stats {
-        once(&cgroup, id, &mut out)
+        once(&watched, &mut out)
     } else {
-        follow(&cgroup, id, arguments.interval, &mut out)
+        follow(&watched, arguments.interval, &mut out)
     }
 }
 
@@ -46,13 +51,34 @@ struct Event<'a> {
     data: Option<Stats>,
 }
 
+/// What is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Watched<'a> {
+    /// The container.
+    pub id: &'a str,
+    /// Its cgroup.
+    pub cgroup: &'a Cgroup,
+    /// Its resctrl group.
+    pub resctrl: Option<&'a Group>,
+}
+
+impl Watched<'_> {
+    fn stats(&self) -> Result<Stats> {
+        let mut stats = self.cgroup.stats()?;
+        if let Some(group) = self.resctrl {
+            stats.intel_rdt = group.stats()?;
+        }
+        Ok(stats)
+    }
+}
+
 /// Writes the statistics once (`--stats`).
 ///
 /// # Errors
 /// They cannot be read, or `out` cannot be written.
-pub fn once(cgroup: &Cgroup, id: &str, out: &mut impl Write) -> Result<()> {
-    let data = Some(cgroup.stats()?);
-    let r#type = "stats";
+pub fn once(watched: &Watched<'_>, out: &mut impl Write) -> Result<()> {
+    let data = Some(watched.stats()?);
+    let (r#type, id) = ("stats", watched.id);
     write(out, &Event { r#type, id, data })
 }
 
@@ -62,8 +88,9 @@ pub fn once(cgroup: &Cgroup, id: &str, out: &mut impl Write) -> Result<()> {
 /// # Errors
 /// The memory controller is not there, or `out` cannot be written. Statistics
 /// that cannot be read for once are only logged: the container may be ending.
-pub fn follow(cgroup: &Cgroup, id: &str, interval: Duration, out: &mut impl Write) -> Result<()> {
-    let mut watch = cgroup.oom_watch()?;
+pub fn follow(watched: &Watched<'_>, interval: Duration, out: &mut impl Write) -> Result<()> {
+    let id = watched.id;
+    let mut watch = watched.cgroup.oom_watch()?;
     let mut due = Instant::now() + interval;
     loop {
         loop {
@@ -78,7 +105,7 @@ pub fn follow(cgroup: &Cgroup, id: &str, interval: Duration, out: &mut impl Writ
         }
         let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            once_or_log(cgroup, id, out)?;
+            once_or_log(watched, out)?;
             // A tick that is late is not made up for.
             due = due.max(Instant::now().checked_sub(interval).unwrap_or(due)) + interval;
             continue;
@@ -96,9 +123,10 @@ pub fn follow(cgroup: &Cgroup, id: &str, interval: Duration, out: &mut impl Writ
     }
 }
 
-fn once_or_log(cgroup: &Cgroup, id: &str, out: &mut impl Write) -> Result<()> {
-    match cgroup.stats() {
+fn once_or_log(watched: &Watched<'_>, out: &mut impl Write) -> Result<()> {
+    match watched.stats() {
         Ok(stats) => {
+            let id = watched.id;
             let (r#type, data) = ("stats", Some(stats));
             write(out, &Event { r#type, id, data })
         }

@@ -12,7 +12,7 @@ use crate::log;
 use crate::runtime::exec::{ExecRequest, exec};
 use crate::runtime::state::Store;
 use crate::runtime::supervise::Supervisor;
-use crate::runtime::{RuntimeError, seal, start};
+use crate::runtime::{RuntimeError, notify, seal, start};
 
 /// Executes a process; returns its exit status, 0 when detached.
 ///
@@ -61,6 +61,7 @@ fn execute(context: &Context<'_>, arguments: &Exec) -> Result<u8> {
             pidfd_socket: pidfd.as_deref(),
             preserve_fds: arguments.preserve_fds,
             listen_fds: context.listen_fds,
+            listen_names: context.listen_names.as_deref(),
             cgroups: &arguments.cgroups,
             ignore_paused: arguments.ignore_paused,
         },
@@ -72,7 +73,7 @@ fn execute(context: &Context<'_>, arguments: &Exec) -> Result<u8> {
     // It runs, for as long as it likes: what there is to warn of is said now.
     log::commit();
     let newborn = executed.newborn;
-    let status = supervisor.run(newborn.pid, &newborn.pidfd, executed.console)?;
+    let status = supervisor.run(newborn.pid, &newborn.pidfd, executed.console, None)?;
     Ok(u8::try_from(status & 0xff).unwrap_or(u8::MAX))
 }
 
@@ -83,6 +84,11 @@ fn process(arguments: &Exec, document: &Document) -> Result<(Value, String)> {
         return Ok((read_process(path)?, path.display().to_string()));
     }
     let mut process = document.value()["process"].clone();
+    // Readiness is the affair of the container's own program.
+    let notify = format!("{}={}", notify::VARIABLE, notify::address_inside());
+    if let Some(env) = process["env"].as_array_mut() {
+        env.retain(|entry| entry.as_str() != Some(&notify));
+    }
     if arguments.args.is_empty() {
         return Err(RuntimeError::Refused("exec args cannot be empty".into()).into());
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{output, version};
 use crate::edit::HookStage;
 use crate::error::Result;
-use crate::runtime::support::{REFUSED_LINUX_FIELDS, REFUSED_MOUNT_OPTIONS, SYSTEMD_DRIVER};
+use crate::runtime::support::{REFUSED_MOUNT_OPTIONS, SYSTEMD_DRIVER};
 
 /// Mount options that libcontainer turns into mount flags; what `lower` gives a
 /// meaning beyond these belongs here, too.
@@ -168,9 +168,9 @@ fn features() -> Value {
             "seccomp": seccomp(),
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": honours("intelRdt") },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "mountExtensions": { "idmap": { "enabled": !REFUSED_MOUNT_OPTIONS.contains(&"idmap") } },
-            "netDevices": { "enabled": honours("netDevices") },
+            "netDevices": { "enabled": true },
         },
         "annotations": annotations(),
         "potentiallyUnsafeConfigAnnotations": UNSAFE_ANNOTATIONS,
@@ -185,11 +185,6 @@ fn mount_options() -> Vec<&'static str> {
         .collect();
     options.sort_unstable();
     options
-}
-
-/// Whether a field of `linux` is honoured.
-fn honours(field: &str) -> bool {
-    !REFUSED_LINUX_FIELDS.contains(&field)
 }
 
 /// All that a capability set may name, in the kernel's order.

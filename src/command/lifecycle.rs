@@ -10,8 +10,10 @@ use super::output;
 use crate::cli::{Delete, Kill, List, RootOrigin, TableFormat, Target};
 use crate::error::{Error, Result};
 use crate::runtime::RuntimeError;
+use crate::runtime::notify::{self, Notify};
 use crate::runtime::state::{State, Store};
 use crate::runtime::{delete, signal, start};
+use crate::sys::process::pidfd_open;
 
 /// `start`.
 ///
@@ -19,7 +21,27 @@ use crate::runtime::{delete, signal, start};
 /// See [`start::start`].
 pub fn start(context: &Context<'_>, arguments: &Target) -> Result<()> {
     let locked = store(context).lock(arguments.id.as_str())?;
-    start::start(&locked).map(drop)
+    let notify = match &context.notify_socket {
+        Some(host) if notify::directory(locked.path()).exists() => {
+            Some(Notify::open(locked.path(), host)?)
+        }
+        Some(_) => {
+            tracing::warn!("readiness is not passed on: NOTIFY_SOCKET was not set for create");
+            None
+        }
+        None => None,
+    };
+    let state = start::start(&locked)?;
+    // Others may look at, stop and delete it meanwhile.
+    drop(locked);
+    if let (Some(notify), Some(init)) = (notify, state.init) {
+        // ESRCH: it has ended already.
+        match pidfd_open(init.pid) {
+            Ok(pidfd) if init.is_alive() => notify.wait(init.pid, &pidfd)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// `kill`. Takes no lock: a signal must reach a container that another command

@@ -30,6 +30,16 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Adds edits that no request asked for, after all others.
+    ///
+    /// # Errors
+    /// The configuration cannot have them.
+    pub fn add(&mut self, edits: Plan) -> Result<()> {
+        self.plan.append(edits);
+        self.applied = edit::apply_traced(&self.original, &self.plan)?;
+        Ok(())
+    }
+
     /// The plan in words, JSON or as a diff.
     pub fn explanation(&self) -> Explanation<'_> {
         Explanation {

@@ -8,8 +8,10 @@ use crate::log;
 use crate::runtime::RuntimeError;
 use crate::runtime::create::Created;
 use crate::runtime::delete::delete;
+use crate::runtime::notify::Notify;
 use crate::runtime::seal;
 use crate::runtime::start::start;
+use crate::runtime::state::{Locked, Store};
 use crate::runtime::supervise::Supervisor;
 
 /// Runs a container; returns its exit status, 0 when detached.
@@ -37,37 +39,41 @@ pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
         console,
         ..
     } = created;
-    if let Err(error) = start(&locked) {
-        let error = match (error, &supervisor) {
-            // It has said so itself, on what is our error stream, or on a terminal
-            // that is ours to relay.
-            (error @ Error::Runtime(RuntimeError::Program(_)), Some(supervisor)) => {
-                supervisor.run(newborn.pid, &newborn.pidfd, console)?;
-                Error::Shown {
-                    source: Box::new(error),
+    let host = context.notify_socket.as_deref();
+    let started = host
+        .map(|host| Notify::open(locked.path(), host))
+        .transpose()
+        .and_then(|notify| start(&locked).map(|_| notify));
+    let notify = match started {
+        Ok(notify) => notify,
+        Err(error) => {
+            let error = match (error, &supervisor) {
+                // It has said so itself, on what is our error stream, or on a
+                // terminal that is ours to relay.
+                (error @ Error::Runtime(RuntimeError::Program(_)), Some(supervisor)) => {
+                    supervisor.run(newborn.pid, &newborn.pidfd, console, None)?;
+                    Error::Shown {
+                        source: Box::new(error),
+                    }
                 }
-            }
-            (error, _) => error,
-        };
-        // The caller will not come back for a container that never ran.
-        if let Err(also) = delete(locked, true) {
-            tracing::warn!("delete after failed start: {also}");
+                (error, _) => error,
+            };
+            return Err(abandon(locked, arguments, error));
         }
-        if let Some(path) = &arguments.bundle.pid_file {
-            // Best effort: the container it named is gone.
-            let _ = std::fs::remove_file(path);
-        }
-        return Err(error);
-    }
+    };
     let Some(supervisor) = supervisor else {
+        // Others may look at, stop and delete it meanwhile.
+        drop(locked);
+        if let Some(notify) = notify {
+            notify.wait(newborn.pid, &newborn.pidfd)?;
+        }
         return Ok(0);
     };
     // It runs, for as long as it likes: what there is to warn of is said now.
     log::commit();
-    // Others may look at, stop and delete it meanwhile.
-    let store = crate::runtime::state::Store::new(context.root.path.clone());
+    let store = Store::new(context.root.path.clone());
     drop(locked);
-    let status = supervisor.run(newborn.pid, &newborn.pidfd, console)?;
+    let status = supervisor.run(newborn.pid, &newborn.pidfd, console, notify)?;
     if !arguments.keep {
         match store.lock(arguments.id.as_str()) {
             Ok(locked) => delete(locked, true)?,
@@ -76,4 +82,17 @@ pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
         }
     }
     Ok(u8::try_from(status & 0xff).unwrap_or(u8::MAX))
+}
+
+/// Removes a container that could not be started: the caller will not come back
+/// for one that never ran.
+fn abandon(locked: Locked, arguments: &Run, error: Error) -> Error {
+    if let Err(also) = delete(locked, true) {
+        tracing::warn!("delete after failed start: {also}");
+    }
+    if let Some(path) = &arguments.bundle.pid_file {
+        // Best effort: the container it named is gone.
+        let _ = std::fs::remove_file(path);
+    }
+    error
 }

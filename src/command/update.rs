@@ -15,12 +15,8 @@ use crate::cgroup::Cgroup;
 use crate::cli::{self, Limits, Update};
 use crate::error::{Error, Result};
 use crate::runtime::RuntimeError;
-use crate::runtime::start::effective;
+use crate::runtime::resctrl::{self, Group};
 use crate::runtime::state::{Status, Store};
-
-pub mod resctrl;
-
-use resctrl::Group;
 
 /// `update`.
 ///
@@ -34,17 +30,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Update) -> Result<()> {
     let request = Request::new(arguments)?;
     let locked = store.lock(id)?;
     let mut state = locked.read()?;
-    let document = effective(&locked)?;
-    let rdt = &document.value()["linux"]["intelRdt"];
-    let group = rdt.is_object().then(|| {
-        let class = rdt["closID"].as_str().filter(|c| !c.is_empty());
-        Group(class.unwrap_or(&state.id).to_owned())
-    });
     if state.status() == Status::Stopped {
         return Err(RuntimeError::NotRunning.into());
     }
     let cgroup = state.cgroup.as_mut().ok_or(RuntimeError::NotRunning)?;
-    request.apply(cgroup, group.as_ref())?;
+    request.apply(cgroup, state.resctrl.as_ref())?;
     locked.write(&state)
 }
 

@@ -250,8 +250,8 @@ fn a_wrong_field_is_named() {
     let cases: &[(Read, &str, &str)] = &[
         (
             rules,
-            r#"{"linux":{"resources":{"devices":[{"access":"r"},{"access":"rx"}]}}}"#,
-            r#"linux.resources.devices[1].access: "rx" is not made of r, w and m"#,
+            r#"{"linux":{"resources":{"devices":[{"access":"rwa"},{"access":"x"}]}}}"#,
+            r#"linux.resources.devices[1].access: "x" has none of r, w and m"#,
         ),
         (
             rules,

@@ -159,9 +159,11 @@ fn device_rule(entry: &Field<'_>) -> Result<DeviceRule> {
             if letters.is_empty() {
                 return Err(field.wrong("cannot be empty, expected letters of rwm"));
             }
-            Access::from_letters(letters).ok_or_else(|| {
-                field.wrong(format!("{} is not made of r, w and m", quote(letters)))
-            })?
+            // As runc, which passes over letters that mean nothing.
+            let known: String = letters.chars().filter(|c| "rwm".contains(*c)).collect();
+            Access::from_letters(&known)
+                .filter(|access| !access.is_empty())
+                .ok_or_else(|| field.wrong(format!("{} has none of r, w and m", quote(letters))))?
         }
         None => return Err(entry.missing("access")),
     };

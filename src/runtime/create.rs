@@ -26,6 +26,8 @@ use super::console;
 use super::fault::{Step, point};
 use super::hooks;
 use super::identity::Identity;
+use super::network;
+use super::notify;
 use super::seccomp;
 use super::state::{CONFIG_FILE, Locked, PLAN_FILE, State, Status, Store, write_atomically};
 use super::undo::Undo;
@@ -66,6 +68,12 @@ pub struct CreateRequest<'a> {
     pub listen_fds: u32,
     /// Devices that are held for it.
     pub lease: Option<&'a Reservation>,
+    /// `LISTEN_FDNAMES`, with those.
+    pub listen_names: Option<&'a str>,
+    /// Whether `mounts` has the directory of [`notify`](super::notify).
+    pub notify: bool,
+    /// `--rootless`: whether cgroups that cannot be had are done without.
+    pub rootless_cgroups: bool,
 }
 
 /// A created container.
@@ -86,8 +94,6 @@ pub struct Created {
 /// Everything that can be wrong with a configuration, in runc's words where
 /// callers match them.
 pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
-    let judged = Judged::new(store, request)?;
-
     let mut undo = Undo::new();
     if let Some(lease) = request.lease {
         undo.push("lease", move || Ok(lease.release()?));
@@ -100,6 +106,10 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
             fs::remove_dir_all(&dir).map_err(|e| Error::io("remove", &dir, e))
         });
     }
+    if request.notify {
+        notify::make_directory(&dir)?;
+    }
+    let judged = Judged::new(store, request)?;
     let mut state = record::initial(request, &judged)?;
     locked.write(&state)?;
     point(Step::CreateState)?;
@@ -110,6 +120,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
 
     let (view, cgroup) = place::make(request, &locked, &mut state, &mut undo)?;
 
+    place::share(&judged, &locked, &mut state, &mut undo)?;
     let stage = Stage::new(stage::directory(store)?, &judged.preflight);
     let (plan, kept) = stage::plan(request, &judged, &stage, (&view, &cgroup), (&dir, &state))?;
     let mut newborn = spawn(request, &judged, plan, &locked)?;
@@ -130,6 +141,9 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
         birth::map_ids(newborn.pid, &map("uidMappings")?, &map("gidMappings")?)?;
     }
     birth::limit(newborn.pid, &judged.process)?;
+    if let Some(group) = &state.resctrl {
+        group.join(newborn.pid)?;
+    }
     newborn.release()?;
     point(Step::CreateRelease)?;
 
@@ -208,6 +222,7 @@ fn attend(
         birth::inside(init.as_fd(), user_namespace, || {
             kept.assembly.assemble(stage).map_err(|e| e.to_string())
         })?;
+        network::move_devices(&judged.net_devices, pid)?;
         for stage in [HookStage::Prestart, HookStage::CreateRuntime] {
             hooks::run(stage, &judged.hooks(stage), &oci_state(), &[])?;
         }

@@ -61,6 +61,9 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
         (None, _) => {}
     }
     point(Step::DeleteCgroup)?;
+    if let Some(group) = &state.resctrl {
+        group.remove()?;
+    }
     poststop(&locked, &state);
     point(Step::DeleteHooks)?;
     give_back(&locked, &state);

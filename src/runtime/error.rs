@@ -41,7 +41,7 @@ pub enum RuntimeError {
         reason: String,
     },
     /// A system call failed.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", crate::error::reason(source))]
     Syscall {
         /// What was being done, naming the object.
         action: String,

@@ -47,6 +47,8 @@ pub struct ExecRequest<'a> {
     pub preserve_fds: u32,
     /// `LISTEN_FDS`, after those.
     pub listen_fds: u32,
+    /// `LISTEN_FDNAMES`, with those.
+    pub listen_names: Option<&'a str>,
     /// `--cgroup`.
     pub cgroups: &'a SubCgroups,
     /// `--ignore-paused`.
@@ -177,6 +179,10 @@ pub fn exec(
     });
     point(Step::ExecProcess)?;
     birth::limit(newborn.pid, &process)?;
+    // As runc: not where resctrl has been unmounted since.
+    if let Some(group) = state.resctrl.as_ref().filter(|group| group.exists()) {
+        group.join(newborn.pid)?;
+    }
     newborn.release()?;
     point(Step::ExecRelease)?;
     let pid = newborn.pid;
@@ -302,6 +308,7 @@ fn child_plan(
             state: Value::Null,
             preserve_fds: request.preserve_fds,
             listen_fds: request.listen_fds,
+            listen_names: request.listen_names.map(str::to_owned),
             readonly_dev: false,
         },
         gate: None,

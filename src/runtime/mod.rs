@@ -12,12 +12,16 @@
 //! | `lower` | what libcontainer is given, and what it must not see |
 //! | `create`, `start`, `exec`, `signal`, `delete` | the operations |
 //! | `birth` | clone, id maps, limits: the parent's side of a new process |
+//! | `parked` | signals to a container that waits for `start` |
 //! | `child`, `tail` | the new process before and after libcontainer's part |
 //! | `attributes`, `id_list` | scheduler, priorities, affinity, memory policy |
 //! | `lsm` | AppArmor profiles and SELinux labels |
 //! | `hooks` | hooks run in the runtime's namespaces |
 //! | `seccomp` | profiles compiled once and cached |
 //! | `supervise`, `console` | foreground containers |
+//! | `network` | interfaces that move into a container |
+//! | `resctrl` | shares of cache and memory bandwidth |
+//! | `notify` | readiness passed on to systemd |
 
 pub mod attributes;
 pub mod birth;
@@ -36,7 +40,11 @@ pub mod identity;
 pub mod lower;
 pub mod lower_mounts;
 pub mod lsm;
+pub mod network;
+pub mod notify;
+pub mod parked;
 pub mod process;
+pub mod resctrl;
 pub mod seal;
 pub mod seccomp;
 pub mod signal;

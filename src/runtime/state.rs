@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RuntimeError;
 use super::identity::Identity;
+use super::resctrl::Group;
 use crate::cgroup::{Cgroup, FreezerState};
 use crate::device::Installed;
 use crate::error::{Error, Result};
@@ -79,6 +80,9 @@ pub struct State {
     pub cgroup: Option<Cgroup>,
     /// The device filter, as installed.
     pub filter: Option<Installed>,
+    /// The resctrl group, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<Group>,
     /// Whether the systemd driver manages the cgroup.
     pub systemd: bool,
     /// Whether it may hold leases of devices.

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use super::RuntimeError;
 use super::console::Relay;
+use super::notify::Notify;
 use crate::error::Result;
 use crate::sys::process::{pidfd_send_signal, prctl};
 
@@ -63,13 +64,19 @@ impl Supervisor {
         Ok(Self { signals })
     }
 
-    /// Supervises until the program ends.
+    /// Supervises until the program ends, and tells systemd when it is ready.
     ///
     /// Returns its exit status, or 128 plus the signal that ended it.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn run(&self, pid: i32, pidfd: &OwnedFd, console: Option<OwnedFd>) -> Result<i32> {
+    pub fn run(
+        &self,
+        pid: i32,
+        pidfd: &OwnedFd,
+        console: Option<OwnedFd>,
+        mut notify: Option<Notify>,
+    ) -> Result<i32> {
         let mut relay = console.map(Relay::new).transpose()?;
         let pid = Pid::from_raw(pid);
         let mut status = None;
@@ -91,6 +98,9 @@ impl Supervisor {
                     }
                 }
             }
+            if let Some(fd) = notify.as_ref().and_then(Notify::interest) {
+                fds.push(PollFd::new(fd, PollFlags::POLLIN));
+            }
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 Err(e) => return Err(RuntimeError::syscall("poll", e).into()),
@@ -110,6 +120,10 @@ impl Supervisor {
             drop(fds);
             if let Some(relay) = &mut relay {
                 relay.turn(moved.0, moved.1, moved.2);
+            }
+            if let Some(notify) = &mut notify {
+                // We are the process to watch: systemd gets our exit status.
+                notify.turn(nix::unistd::getpid().as_raw())?;
             }
             self.forward(pidfd, relay.as_ref())?;
             reap(pid, &mut status);

@@ -21,8 +21,5 @@ pub const REFUSED_MOUNT_OPTIONS: &[&str] = &[
     "symfollow",
 ];
 
-/// Fields of `linux` in config.json.
-pub const REFUSED_LINUX_FIELDS: &[&str] = &["netDevices", "intelRdt"];
-
 /// Whether `--systemd-cgroup` can be had.
 pub const SYSTEMD_DRIVER: bool = false;

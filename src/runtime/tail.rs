@@ -65,6 +65,8 @@ pub struct Plan {
     pub preserve_fds: u32,
     /// `LISTEN_FDS` after those, handed on to the program.
     pub listen_fds: u32,
+    /// `LISTEN_FDNAMES`, handed on with them.
+    pub listen_names: Option<String>,
     /// Whether /dev becomes read-only, once the console is in it.
     pub readonly_dev: bool,
 }
@@ -181,7 +183,11 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     if plan.readonly_root {
         make_root_readonly()?;
     }
-    let env = environment(process, plan.listen_fds)?;
+    // The filter may have other ideas of sigaction.
+    if ends.gate.is_some() {
+        super::parked::prepare().map_err(|e| format!("set signal handlers: {e}"))?;
+    }
+    let env = environment(process, plan.listen_fds, plan.listen_names.as_deref())?;
     plan.attributes.apply()?;
     lsm::label_next_program(process)?;
     let early = !process.no_new_privileges;
@@ -393,7 +399,11 @@ fn load_seccomp(plan: &Plan, ends: &Ends) -> Result<(), String> {
 
 /// The program's environment, as runc builds it: the last of several entries of
 /// a name counts, order is kept, HOME comes from the container's passwd.
-fn environment(process: &ProcessSpec, listen_fds: u32) -> Result<Vec<String>, String> {
+fn environment(
+    process: &ProcessSpec,
+    listen_fds: u32,
+    listen_names: Option<&str>,
+) -> Result<Vec<String>, String> {
     let mut seen = HashSet::new();
     let mut env = Vec::with_capacity(process.env.len() + 3);
     let mut home = false;
@@ -428,6 +438,9 @@ fn environment(process: &ProcessSpec, listen_fds: u32) -> Result<Vec<String>, St
     if listen_fds > 0 {
         env.push(format!("LISTEN_FDS={listen_fds}"));
         env.push("LISTEN_PID=1".into());
+        if let Some(names) = listen_names {
+            env.push(format!("LISTEN_FDNAMES={names}"));
+        }
     }
     Ok(env)
 }
@@ -505,7 +518,7 @@ mod tests {
             env: entries.iter().map(|s| (*s).to_owned()).collect(),
             ..ProcessSpec::default()
         };
-        environment(&process, 0)
+        environment(&process, 0, None)
     }
 
     #[test]

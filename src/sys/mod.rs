@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod fsmount;
 pub mod process;
 pub mod schedule;
+pub mod signal;
 pub mod tty;
 
 use std::io;

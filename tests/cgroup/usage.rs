@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use kusabi::cgroup::{OomEvent, OomWatch};
+use kusabi::cgroup::{Cgroup, OomEvent, OomWatch};
 use kusabi::command::events;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -136,13 +136,21 @@ impl Lines {
     }
 }
 
+fn watched(cgroup: &Cgroup) -> events::Watched<'_> {
+    events::Watched {
+        id: "ct",
+        cgroup,
+        resctrl: None,
+    }
+}
+
 #[test]
 fn events_are_followed_until_the_cgroup_ends() {
     everywhere("usage::events_are_followed_until_the_cgroup_ends", || {
         let scratch = Scratch::new("events");
         let cgroup = scratch.create("ct", &Value::Null).unwrap();
         let mut out = Lines::default();
-        events::once(&cgroup, "ct", &mut out).unwrap();
+        events::once(&watched(&cgroup), &mut out).unwrap();
         let first = out.all();
         assert_eq!(
             (&first[0]["type"], &first[0]["id"]),
@@ -166,7 +174,7 @@ fn events_are_followed_until_the_cgroup_ends() {
         std::thread::scope(|scope| {
             let follower = {
                 let (limited, mut out) = (&limited, out.clone());
-                scope.spawn(move || events::follow(limited, "ct", interval, &mut out))
+                scope.spawn(move || events::follow(&watched(limited), interval, &mut out))
             };
             let deadline = std::time::Instant::now() + PATIENCE;
             let until = |done: &dyn Fn(&[Value]) -> bool| {

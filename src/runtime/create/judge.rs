@@ -18,10 +18,11 @@ use crate::runtime::credentials::Capabilities;
 use crate::runtime::hooks;
 use crate::runtime::lower::Namespaces;
 use crate::runtime::lsm;
+use crate::runtime::network::{self, Device};
 use crate::runtime::process::ProcessSpec;
+use crate::runtime::resctrl::{self, Planned};
 use crate::runtime::seccomp::{self, CompiledFilter};
 use crate::runtime::state::Store;
-use crate::runtime::support;
 
 /// Where seccomp filters are kept below the state root. No container id contains
 /// the character, so it cannot be taken for one.
@@ -41,6 +42,10 @@ pub(super) struct Judged {
     pub attributes: Attributes,
     pub capabilities: Capabilities,
     pub seccomp: Option<CompiledFilter>,
+    /// `linux.intelRdt`.
+    pub resctrl: Option<Planned>,
+    /// `linux.netDevices`.
+    pub net_devices: Vec<Device>,
     hooks: Vec<(HookStage, Hook)>,
 }
 
@@ -77,6 +82,8 @@ impl Judged {
         Ok(Self {
             seccomp: seccomp_filter(document, store)?,
             hooks: document.hooks()?,
+            resctrl: resctrl_of(request)?,
+            net_devices: network::devices(document, &namespaces, request.rootless_cgroups)?,
             process,
             namespaces,
             rootfs,
@@ -101,6 +108,13 @@ fn devices_of(document: &Document, host_paths: &[(PathBuf, PathBuf)]) -> Result<
         }
     }
     Ok(devices)
+}
+
+fn resctrl_of(request: &CreateRequest<'_>) -> Result<Option<Planned>> {
+    if request.document.value()["linux"]["intelRdt"].is_null() {
+        return Ok(None);
+    }
+    resctrl::plan(request.document, request.id, resctrl::mounted().as_deref())
 }
 
 fn capabilities_of(process: &ProcessSpec) -> Capabilities {
@@ -173,15 +187,6 @@ fn refuse_unsupported(value: &Value, namespaces: &Namespaces) -> Result<()> {
         Value::Array(list) => !list.is_empty(),
         _ => true,
     };
-    for field in support::REFUSED_LINUX_FIELDS {
-        if filled(&linux[field]) {
-            return Err(RuntimeError::config(
-                format!("linux.{field}"),
-                "is not supported by this version of kusabi",
-            )
-            .into());
-        }
-    }
     if !namespaces.is_new(NamespaceKind::Mount) {
         return Err(RuntimeError::config(
             "linux.namespaces",

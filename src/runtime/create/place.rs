@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::CreateRequest;
+use super::judge::Judged;
 use crate::cgroup::{Cgroup, CgroupSpec, Layout};
 use crate::device::{DeviceFilter, Standing, Target};
 use crate::document::Document;
@@ -27,7 +28,7 @@ pub(super) fn make(
     undo: &mut Undo<'_>,
 ) -> Result<(CgroupView, Cgroup)> {
     let layout = Layout::detect()?;
-    let planned = Cgroup::plan(&layout, &cgroup_spec(request.id, request.document)?)?;
+    let planned = Cgroup::plan(&layout, &cgroup_spec(request)?)?;
     // On record first: whatever kills us, delete knows what to remove.
     state.cgroup = Some(planned.cgroup().clone());
     locked.write(state)?;
@@ -47,16 +48,35 @@ pub(super) fn make(
     Ok((cgroup_view(&layout, &cgroup), cgroup))
 }
 
+/// Makes the resctrl group, if there is one, and puts it on record.
+pub(super) fn share(
+    judged: &Judged,
+    locked: &Locked,
+    state: &mut State,
+    undo: &mut Undo<'_>,
+) -> Result<()> {
+    let Some(planned) = &judged.resctrl else {
+        return Ok(());
+    };
+    let group = planned.group().clone();
+    // On record first, as the cgroup.
+    state.resctrl = Some(group.clone());
+    locked.write(state)?;
+    undo.push("resctrl group", move || group.remove());
+    planned.make()
+}
+
 /// How the cgroup of a document is made.
 ///
 /// # Errors
 /// Fields of the wrong type.
-fn cgroup_spec<'a>(id: &'a str, document: &'a Document) -> Result<CgroupSpec<'a>> {
+fn cgroup_spec<'a>(request: &'a CreateRequest<'_>) -> Result<CgroupSpec<'a>> {
+    let document = request.document;
     Ok(CgroupSpec {
         cgroups_path: document.cgroups_path()?,
-        id,
+        id: request.id,
         resources: &document.value()["linux"]["resources"],
-        rootless: !nix::unistd::geteuid().is_root(),
+        rootless: request.rootless_cgroups,
         owner: crate::cgroup::delegated_uid(document.value()),
     })
 }

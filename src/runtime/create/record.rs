@@ -38,6 +38,7 @@ pub(super) fn initial(request: &CreateRequest<'_>, judged: &Judged) -> Result<St
             .collect(),
         cgroup: None,
         filter: None,
+        resctrl: None,
         systemd: false,
         leased: request.lease.is_some_and(|lease| !lease.is_empty()),
         private_pid: judged.namespaces.is_new(NamespaceKind::Pid),

@@ -92,6 +92,7 @@ pub(super) fn plan<'a>(
             state: inner_state(state, namespaces),
             preserve_fds: request.preserve_fds,
             listen_fds: request.listen_fds,
+            listen_names: request.listen_names.map(str::to_owned),
             readonly_dev: lowered.readonly_dev,
         },
         gate: Some(Gate::create(dir)?),

@@ -1,6 +1,5 @@
 //! Being born in a cgroup.
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,54 +10,34 @@ use super::error::{CgroupError, Result};
 use super::handle::Cgroup;
 
 /// What a new process needs to be in the container's cgroup from its first
-/// moment. All descriptors are close-on-exec.
-#[derive(Debug)]
-pub enum Entry {
-    /// Version 2: the directory, for `clone3` with `CLONE_INTO_CGROUP`.
-    Unified {
-        /// `O_PATH` on the directory.
-        directory: OwnedFd,
-        /// Its path, for errors.
-        path: PathBuf,
-    },
-    /// Version 1: files into which the new, still single-threaded process writes
-    /// `0`, see [`Entry::join`].
-    Legacy(Vec<TaskFile>),
-    /// There is no cgroup: rootless, without permission.
-    None,
+/// moment. All descriptors are close-on-exec. Empty where there is no cgroup:
+/// rootless, without permission.
+#[derive(Debug, Default)]
+pub struct Entry {
+    unified: Option<Place>,
+    tasks: Vec<Place>,
 }
 
-/// An open file that takes the writing task into a cgroup. Version 1 has
-/// `tasks`, which (other than `cgroup.procs`) does not wait for every processor;
-/// the unified hierarchy has `cgroup.procs`.
+/// An open way into one cgroup.
 #[derive(Debug)]
-pub struct TaskFile {
+struct Place {
     file: OwnedFd,
     path: PathBuf,
 }
 
-impl TaskFile {
-    /// Its path, for errors.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl AsFd for TaskFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
 impl Entry {
-    /// The descriptor for `CLONE_INTO_CGROUP`, on version 2.
+    /// Whether there is no cgroup to be in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.unified.is_none() && self.tasks.is_empty()
+    }
+
+    /// The directory for `clone3` with `CLONE_INTO_CGROUP`: version 2's, also
+    /// that of a hybrid host. To move a process there later would wait for every
+    /// processor (8 ms and more), since the kernel must hold back all forks.
     #[must_use]
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Unified { directory, .. } => Some(directory.as_fd()),
-            Self::Legacy(_) | Self::None => None,
-        }
+        self.unified.as_ref().map(|place| place.file.as_fd())
     }
 
     /// Moves the calling thread, which must be its process's only one, into the
@@ -66,14 +45,11 @@ impl Entry {
     /// between `clone3` and `execve`. On version 2 there is nothing to do.
     ///
     /// # Errors
-    /// The index of the file that refused, for [`Entry::path`], and why.
+    /// The index of the file that refused, for [`Entry::failed`], and why.
     pub fn join(&self) -> std::result::Result<(), (usize, Errno)> {
-        let Self::Legacy(files) = self else {
-            return Ok(());
-        };
-        for (index, file) in files.iter().enumerate() {
+        for (index, task) in self.tasks.iter().enumerate() {
             loop {
-                match nix::unistd::write(file, b"0") {
+                match nix::unistd::write(&task.file, b"0") {
                     Ok(_) => break,
                     Err(Errno::EINTR) => {}
                     Err(errno) => return Err((index, errno)),
@@ -83,23 +59,14 @@ impl Entry {
         Ok(())
     }
 
-    /// The path behind a failure, for [`Entry::failed`].
-    #[must_use]
-    pub fn path(&self, index: usize) -> Option<&Path> {
-        match self {
-            Self::Unified { path, .. } => Some(path),
-            Self::Legacy(files) => files.get(index).map(TaskFile::path),
-            Self::None => None,
-        }
-    }
-
-    /// The error for a `clone3` or [`Entry::join`] that failed.
+    /// The error for a `clone3` or an [`Entry::join`] that failed.
     #[must_use]
     pub fn failed(&self, index: usize, errno: Errno) -> CgroupError {
-        let path = self.path(index).unwrap_or(Path::new(""));
+        let place = self.tasks.get(index).or(self.unified.as_ref());
+        let path = place.map(|place| place.path.clone());
         CgroupError::Join(Box::new(CgroupError::Write {
             value: "0".to_owned(),
-            path: path.to_path_buf(),
+            path: path.unwrap_or_default(),
             source: errno.into(),
         }))
     }
@@ -111,53 +78,43 @@ impl Cgroup {
     /// # Errors
     /// A directory has gone or may not be entered.
     pub fn entry(&self) -> Result<Entry> {
-        if self.v2 {
-            return match self.directory("") {
-                Some(directory) => unified(directory),
-                None => Ok(Entry::None),
-            };
-        }
-        legacy(self.directories())
+        open(self.directories())
     }
 }
 
-pub(super) fn unified(directory: &Path) -> Result<Entry> {
-    let fd = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)
-        .open(directory)
-        .map_err(|e| CgroupError::Join(Box::new(CgroupError::io("open", directory, e))))?;
-    Ok(Entry::Unified {
-        directory: fd.into(),
-        path: directory.to_path_buf(),
-    })
-}
-
-pub(super) fn legacy<'a>(directories: impl Iterator<Item = (&'a str, &'a Path)>) -> Result<Entry> {
-    let mut files: Vec<TaskFile> = Vec::new();
+/// Opens the ways into `directories`, each with its controller; that of version
+/// 2 has none.
+pub(super) fn open<'a>(directories: impl Iterator<Item = (&'a str, &'a Path)>) -> Result<Entry> {
+    let mut entry = Entry::default();
     for (controller, directory) in directories {
-        let name = if controller.is_empty() {
-            "cgroup.procs"
-        } else {
-            "tasks"
-        };
-        let path = directory.join(name);
-        // Controllers that are mounted together share a directory.
-        if files.iter().any(|f| f.path == path) {
+        if controller.is_empty() {
+            entry.unified = Some(place(directory, false)?);
             continue;
         }
-        let file: File = std::fs::OpenOptions::new()
-            .write(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .map_err(|e| CgroupError::Join(Box::new(CgroupError::io("open", &path, e))))?;
-        files.push(TaskFile {
-            file: file.into(),
-            path,
-        });
+        // Other than `cgroup.procs`, it does not wait for every processor.
+        let path = directory.join("tasks");
+        // Controllers that are mounted together share a directory.
+        if entry.tasks.iter().all(|known| known.path != path) {
+            entry.tasks.push(place(&path, true)?);
+        }
     }
-    if files.is_empty() {
-        return Ok(Entry::None);
-    }
-    Ok(Entry::Legacy(files))
+    Ok(entry)
+}
+
+fn place(path: &Path, file: bool) -> Result<Place> {
+    let kind = if file {
+        0
+    } else {
+        libc::O_PATH | libc::O_DIRECTORY
+    };
+    let file = std::fs::OpenOptions::new()
+        .read(!file)
+        .write(file)
+        .custom_flags(kind | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(|e| CgroupError::Join(Box::new(CgroupError::io("open", path, e))))?;
+    Ok(Place {
+        file: file.into(),
+        path: path.to_path_buf(),
+    })
 }

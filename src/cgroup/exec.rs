@@ -20,7 +20,6 @@ const LEAF: &str = "kusabi-exec";
 /// first one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecPlace {
-    v2: bool,
     directories: Vec<(String, PathBuf)>,
     make: bool,
 }
@@ -31,24 +30,18 @@ impl ExecPlace {
     /// # Errors
     /// The cgroup is not there, or may not be entered.
     pub fn open(&self) -> Result<Entry> {
-        let mut directories = self
-            .directories
-            .iter()
-            .map(|(c, p)| (c.as_str(), p.as_path()));
-        if !self.v2 {
-            return entry::legacy(directories);
-        }
-        let Some((_, directory)) = directories.next() else {
-            return Ok(Entry::None);
-        };
-        if self.make
-            && let Err(e) = std::fs::create_dir(directory)
+        if let Some((_, leaf)) = self.directories.first().filter(|_| self.make)
+            && let Err(e) = std::fs::create_dir(leaf)
             && e.kind() != std::io::ErrorKind::AlreadyExists
         {
-            let error = CgroupError::io("mkdir", directory, e);
+            let error = CgroupError::io("mkdir", leaf, e);
             return Err(CgroupError::Join(Box::new(error)));
         }
-        entry::unified(directory)
+        entry::open(
+            self.directories
+                .iter()
+                .map(|(c, p)| (c.as_str(), p.as_path())),
+        )
     }
 
     /// The error for a `clone3` into this place that failed.
@@ -79,11 +72,7 @@ impl Cgroup {
             let below = sub.below(controller, directory)?;
             directories.push((controller.to_owned(), below));
         }
-        let place = |directories, make| ExecPlace {
-            v2: self.v2,
-            directories,
-            make,
-        };
+        let place = |directories, make| ExecPlace { directories, make };
         let mut places = vec![place(directories, false)];
         let Some(own) = self.directory("").filter(|_| self.v2 && sub.is_empty()) else {
             return Ok(places);

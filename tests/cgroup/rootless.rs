@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use kusabi::cgroup::{Cgroup, CgroupSpec, Entry, Layout};
+use kusabi::cgroup::{Cgroup, CgroupSpec, Layout};
 use nix::unistd::{Gid, Uid, getpid, setgroups, setresgid, setresuid};
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ fn as_nobody() {
     let cgroup = create(None, &Value::Null, true).unwrap();
     assert!(!cgroup.exists());
     assert_eq!(cgroup.directories().count(), 0);
-    assert!(matches!(cgroup.entry().unwrap(), Entry::None));
+    assert!(cgroup.entry().unwrap().is_empty());
     assert!(cgroup.pids(true).unwrap().is_empty());
     cgroup.apply().unwrap();
     cgroup.remove(PATIENCE).unwrap();

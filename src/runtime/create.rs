@@ -110,7 +110,8 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
         notify::make_directory(&dir)?;
     }
     let judged = Judged::new(store, request)?;
-    let mut state = record::initial(request, &judged)?;
+    let planned = place::plan(request)?;
+    let mut state = record::initial(request, &judged, planned.1.cgroup())?;
     locked.write(&state)?;
     point(Step::CreateState)?;
 
@@ -118,7 +119,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     write_atomically(&dir.join(PLAN_FILE), request.plan, 0o600)?;
     point(Step::CreateConfig)?;
 
-    let (view, cgroup) = place::make(request, &locked, &mut state, &mut undo)?;
+    let (view, cgroup) = place::make(request, planned, &locked, &mut state, &mut undo)?;
 
     place::share(&judged, &locked, &mut state, &mut undo)?;
     let stage = Stage::new(stage::directory(store)?, &judged.preflight);

@@ -35,12 +35,11 @@ macro_rules! steps {
 steps! {
     /// create: the devices are held, by kusabi.
     CreateLease = "create.lease",
-    /// create: the state directory is claimed and the record written.
+    /// create: the state directory is claimed and the record written, which names the
+    /// cgroup that is not made yet.
     CreateState = "create.state",
     /// create: the effective configuration and plan are stored.
     CreateConfig = "create.config",
-    /// create: the cgroup's place is on record, and nothing is made yet.
-    CreatePlace = "create.place",
     /// create: the cgroup exists, with its limits.
     CreateCgroup = "create.cgroup",
     /// create: the device filter is installed and verified.

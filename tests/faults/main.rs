@@ -40,7 +40,6 @@ fn operation(step: Step) -> Operation {
         Step::CreateLease
         | Step::CreateState
         | Step::CreateConfig
-        | Step::CreatePlace
         | Step::CreateCgroup
         | Step::CreateFilter
         | Step::CreateProcess
@@ -184,7 +183,7 @@ fn create_that_is_killed_can_be_deleted(sandbox: &Sandbox) {
 /// container's to kill.
 fn create_that_is_killed_leaves_its_place_to_another(sandbox: &Sandbox) {
     let scene = Scene::new(sandbox);
-    scene.is_killed(Step::CreatePlace, scene.create());
+    scene.is_killed(Step::CreateState, scene.create());
     let config = Config::sleeper().set("/linux/cgroupsPath", scene.cgroups_path());
     let other = sandbox.run_detached(&sandbox.bundle(&config));
     scene.delete(true).output().succeeded();

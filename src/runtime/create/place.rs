@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::CreateRequest;
 use super::judge::Judged;
-use crate::cgroup::{Cgroup, CgroupSpec, Layout};
+use crate::cgroup::{Cgroup, CgroupSpec, Layout, Planned};
 use crate::device::{DeviceFilter, Standing, Target};
 use crate::document::Document;
 use crate::error::{Error, Result};
@@ -19,20 +19,22 @@ use crate::runtime::lower_mounts::CgroupView;
 use crate::runtime::state::{Locked, State};
 use crate::runtime::undo::Undo;
 
+/// The cgroup that will be made, and the hierarchies it is in.
+pub(super) fn plan(request: &CreateRequest<'_>) -> Result<(Layout, Planned)> {
+    let layout = Layout::detect()?;
+    let planned = Cgroup::plan(&layout, &cgroup_spec(request)?)?;
+    Ok((layout, planned))
+}
+
 /// Makes the cgroup, limits and filters it, and puts it on record. Returns it,
 /// and where its directories are seen on the host.
 pub(super) fn make(
     request: &CreateRequest<'_>,
+    (layout, planned): (Layout, Planned),
     locked: &Locked,
     state: &mut State,
     undo: &mut Undo<'_>,
 ) -> Result<(CgroupView, Cgroup)> {
-    let layout = Layout::detect()?;
-    let planned = Cgroup::plan(&layout, &cgroup_spec(request)?)?;
-    // On record first: whatever kills us, delete knows what to remove.
-    state.cgroup = Some(planned.cgroup().clone());
-    locked.write(state)?;
-    point(Step::CreatePlace)?;
     let cgroup = planned.make()?;
     {
         let cgroup = cgroup.clone();

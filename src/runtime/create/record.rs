@@ -2,14 +2,20 @@
 
 use super::CreateRequest;
 use super::judge::Judged;
+use crate::cgroup::Cgroup;
 use crate::edit::NamespaceKind;
 use crate::error::Result;
 use crate::runtime::RuntimeError;
 use crate::runtime::identity::Identity;
 use crate::runtime::state::{State, Status};
 
-/// Status creating, by this process, now; no cgroup, filter or init yet.
-pub(super) fn initial(request: &CreateRequest<'_>, judged: &Judged) -> Result<State> {
+/// Status creating, by this process, now. `cgroup` is not made yet: whatever
+/// kills us, delete knows what to remove.
+pub(super) fn initial(
+    request: &CreateRequest<'_>,
+    judged: &Judged,
+    cgroup: &Cgroup,
+) -> Result<State> {
     let me = i32::try_from(std::process::id()).unwrap_or_default();
     let creator = Identity::of(me).ok_or_else(|| {
         RuntimeError::Refused("/proc does not show this process; is it mounted?".into())
@@ -36,7 +42,7 @@ pub(super) fn initial(request: &CreateRequest<'_>, judged: &Judged) -> Result<St
             .into_iter()
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .collect(),
-        cgroup: None,
+        cgroup: Some(cgroup.clone()),
         filter: None,
         resctrl: None,
         systemd: false,

@@ -18,7 +18,7 @@ use serde_json::ser::PrettyFormatter;
 
 use crate::edit::{DeviceNode, DeviceRule, Hook, HookStage, Mount};
 
-pub(crate) use field::{Field, json_type, key_segment};
+pub(crate) use field::{Field, json_type, key_segment, quote};
 pub use views::{Namespace, ProcessUser};
 pub(crate) use views::{
     device_node, device_rules, hooks_of, intel_rdt, mount, namespaces, strings,

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use super::{Node, Position, Value};
+use super::{Entry, Node, Position, Value};
 
 /// How many problems of one file are worth telling.
 const MAX_PROBLEMS: usize = 50;
@@ -47,10 +47,12 @@ impl Trail {
         let mut node = root;
         for step in &self.0 {
             let next = match (step, &node.value) {
-                (Step::Key(key), Value::Map(entries)) => entries
-                    .iter()
-                    .find(|entry| entry.key.eq_ignore_ascii_case(key))
-                    .map(|entry| &entry.node),
+                (Step::Key(key), Value::Map(entries)) => {
+                    let folded = |entry: &&Entry| entry.key.eq_ignore_ascii_case(key);
+                    let same = entries.iter().find(|entry| entry.key == *key);
+                    same.or_else(|| entries.iter().find(folded))
+                        .map(|entry| &entry.node)
+                }
                 (Step::Index(index), Value::List(items)) => items.get(*index),
                 _ => None,
             };

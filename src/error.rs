@@ -43,6 +43,12 @@ pub enum Error {
     /// The root file system is not fit to be a container's root.
     #[error(transparent)]
     Rootfs(#[from] crate::rootfs::RootfsError),
+    /// A service cannot become a container.
+    #[error(transparent)]
+    Service(#[from] crate::service::ServiceError),
+    /// A bundle directory cannot be made or removed.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::BundleError),
     /// Creating, starting or ending a container failed.
     #[error(transparent)]
     Runtime(#[from] crate::runtime::RuntimeError),

@@ -26,7 +26,7 @@
 //! # Where things may happen
 //!
 //! [`document`], [`request`], [`cdi`] (bytes in), [`gpu`], [`edit`],
-//! [`policy`], [`rootless`], [`yaml`], `device::{rules, policy, program}`, `cgroup::path` and
+//! [`policy`], [`rootless`], [`service`], [`yaml`], `device::{rules, policy, program}`, `cgroup::{parent, path}` and
 //! `host::facts` are pure: values in, values out, no file system, environment,
 //! process or system call. A test (`tests/purity.rs`) enforces it. Probing the
 //! host lives in the rest of [`host`]; `unsafe` is confined to [`sys`].
@@ -40,6 +40,7 @@
     )
 )]
 
+pub mod bundle;
 pub mod cdi;
 pub mod cgroup;
 pub mod cli;

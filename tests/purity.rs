@@ -23,10 +23,12 @@ const PURE: &[&str] = &[
     "lease/pick",
     "policy",
     "rootless",
+    "service",
     "yaml",
     "device/policy",
     "device/rules",
     "device/program",
+    "cgroup/parent",
     "cgroup/path",
     "host/facts",
 ];

@@ -50,6 +50,9 @@ pub enum CgroupError {
     /// `linux.resources` makes no sense, or not on this version of cgroups.
     #[error(transparent)]
     Resource(#[from] ResourceError),
+    /// There is no cgroup that containers could be made in.
+    #[error(transparent)]
+    Parent(#[from] super::parent::ParentError),
     /// The cgroup could not be made.
     #[error("unable to apply cgroup configuration: {0}")]
     Create(#[source] Box<CgroupError>),

@@ -8,11 +8,14 @@
 //! directory that the filter is attached to.
 //!
 //! Nothing here moves a process, but for the descriptors of [`Entry`], which a
-//! newborn child uses on itself. Nothing outside the container's own directories
+//! newborn child uses on itself, and [`nested::migrate`], where an operator has
+//! allowed it. Nothing else outside the container's own directories
 //! is changed, except that version 2 needs its controllers enabled on the way
 //! down and version 1's cpusets need values on the way down.
 
 pub mod convert;
+pub mod nested;
+pub mod parent;
 pub mod path;
 pub mod resources;
 pub mod stats;

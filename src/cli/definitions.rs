@@ -5,7 +5,7 @@ use clap::{ArgMatches, Args, Command as Clap, FromArgMatches};
 
 use super::normalise::Stop;
 use super::values::Refusal;
-use super::{Command, cdi, config, help};
+use super::{Command, bundle, cdi, config, help};
 
 /// What is read from a matched command line.
 pub(super) type Reading = Result<Command, ReadError>;
@@ -31,6 +31,8 @@ pub(super) struct Arity {
     pub min: usize,
     /// At most so many.
     pub max: usize,
+    /// A flag that does without the least number.
+    pub unless: Option<&'static str>,
 }
 
 /// One command.
@@ -68,9 +70,20 @@ pub(super) const COMMANDS: &[Definition] = &[
         exactly(1),
         |m| Ok(Command::Create(FromArgMatches::from_arg_matches_mut(m)?)),
     ),
-    leaf::<super::Run>("run", "Make a container and start it", exactly(1), |m| {
-        Ok(Command::Run(FromArgMatches::from_arg_matches_mut(m)?))
-    }),
+    leaf::<super::Run>(
+        "run",
+        "Make a container and start it",
+        Arity {
+            min: 1,
+            max: 1,
+            unless: Some("service"),
+        },
+        |m| {
+            Ok(Command::Run(Box::new(
+                FromArgMatches::from_arg_matches_mut(m)?,
+            )))
+        },
+    ),
     leaf::<super::Target>(
         "start",
         "Start the process of a created container",
@@ -86,7 +99,11 @@ pub(super) const COMMANDS: &[Definition] = &[
     owning::<super::Kill>(
         "kill",
         "Send a signal to a container's first process",
-        Arity { min: 1, max: 2 },
+        Arity {
+            min: 1,
+            max: 2,
+            unless: None,
+        },
         |m| Ok(Command::Kill(FromArgMatches::from_arg_matches_mut(m)?)),
     ),
     leaf::<super::Delete>(
@@ -181,6 +198,11 @@ pub(super) const COMMANDS: &[Definition] = &[
         |m| Ok(Command::Edit(FromArgMatches::from_arg_matches_mut(m)?)),
     ),
     Definition {
+        name: "bundle",
+        about: "Make bundles from service files",
+        kind: Kind::Group(BUNDLE),
+    },
+    Definition {
         name: "cdi",
         about: "Look at CDI specifications",
         kind: Kind::Group(CDI),
@@ -203,6 +225,55 @@ pub(super) const COMMANDS: &[Definition] = &[
     leaf::<Nothing>("man", "Print the manual page", exactly(0), |_| {
         Ok(Command::Man)
     }),
+];
+
+const BUNDLE: &[Definition] = &[
+    leaf::<bundle::BundleBuild>(
+        "build",
+        "Write a bundle for a service and print its directory",
+        at_most(1),
+        |m| {
+            Ok(Command::Bundle(bundle::BundleCommand::Build(Box::new(
+                FromArgMatches::from_arg_matches_mut(m)?,
+            ))))
+        },
+    ),
+    leaf::<bundle::BundleSpecArguments>(
+        "spec",
+        "Print a service's config.json and write nothing",
+        exactly(0),
+        |m| {
+            Ok(Command::Bundle(bundle::BundleCommand::Spec(Box::new(
+                FromArgMatches::from_arg_matches_mut(m)?,
+            ))))
+        },
+    ),
+    leaf::<bundle::BundleWriteConfig>(
+        "write-config",
+        "Write a service's config.json into a directory",
+        exactly(1),
+        |m| {
+            Ok(Command::Bundle(bundle::BundleCommand::WriteConfig(
+                Box::new(FromArgMatches::from_arg_matches_mut(m)?),
+            )))
+        },
+    ),
+    leaf::<bundle::BundleClean>(
+        "clean",
+        "Remove a bundle that build has made",
+        exactly(1),
+        |m| {
+            Ok(Command::Bundle(bundle::BundleCommand::Clean(
+                FromArgMatches::from_arg_matches_mut(m)?,
+            )))
+        },
+    ),
+    leaf::<Nothing>(
+        "schema",
+        "Print the JSON Schema of service files",
+        exactly(0),
+        |_| Ok(Command::Bundle(bundle::BundleCommand::Schema)),
+    ),
 ];
 
 const CDI: &[Definition] = &[
@@ -259,17 +330,23 @@ const fn exactly(count: usize) -> Arity {
     Arity {
         min: count,
         max: count,
+        unless: None,
     }
 }
 
 const fn at_most(max: usize) -> Arity {
-    Arity { min: 0, max }
+    Arity {
+        min: 0,
+        max,
+        unless: None,
+    }
 }
 
 const fn at_least(min: usize) -> Arity {
     Arity {
         min,
         max: usize::MAX,
+        unless: None,
     }
 }
 

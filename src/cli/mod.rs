@@ -5,6 +5,7 @@
 //! typed values. Only the command that was named is ever defined for clap: start
 //! is a hot path. What the values mean on this host is decided by the commands.
 
+mod bundle;
 mod cdi;
 mod checkpoint;
 mod completions;
@@ -38,6 +39,10 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Args as _, FromArgMatches as _};
 
+pub use bundle::{
+    BundleBuild, BundleClean, BundleCommand, BundleSpecArguments, BundleWriteConfig, Elsewhere,
+    ServiceOptions,
+};
 pub use cdi::{Cdi, CdiFormat, CdiList, CdiShow, CdiValidate};
 pub use checkpoint::{CgroupsMode, Checkpoint, Criu, EmptyNamespace, PageServer};
 pub use completions::Completions;
@@ -85,7 +90,7 @@ pub enum Command {
     /// `create`
     Create(Create),
     /// `run`
-    Run(Run),
+    Run(Box<Run>),
     /// `start`
     Start(Target),
     /// `state`
@@ -120,6 +125,8 @@ pub enum Command {
     Explain(Explain),
     /// `edit`
     Edit(Edit),
+    /// `bundle …`
+    Bundle(BundleCommand),
     /// `cdi …`
     Cdi(Cdi),
     /// `config …`
@@ -247,7 +254,12 @@ impl Parser {
             return self.finish(Command::Help(help::of(definition)));
         };
         let count = positionals.len();
-        let rule = if arity.min == arity.max && count != arity.min {
+        let relaxed = arity
+            .unless
+            .is_some_and(|flag| count <= arity.max && flags.iter().any(|given| given.name == flag));
+        let rule = if relaxed {
+            None
+        } else if arity.min == arity.max && count != arity.min {
             Some(("exactly", arity.min))
         } else if count < arity.min {
             Some(("a minimum of", arity.min))

@@ -29,8 +29,9 @@ pub(super) fn run(arguments: &Cdi, policy: &Policy) -> Result<()> {
 }
 
 /// Reads the specifications of `explicit` directories, or, without any, of the
-/// places where they are looked for on this host; `configured` are the policy's.
-pub(crate) fn registry(explicit: &[PathBuf], configured: &[PathBuf]) -> Registry {
+/// places where they are looked for on this host; `configured` are the policy's,
+/// and `host` is the root of the host's files.
+pub(crate) fn registry(explicit: &[PathBuf], configured: &[PathBuf], host: &Path) -> Registry {
     let spec_dirs = std::env::var("CDI_SPEC_DIRS").ok();
     let dirs = search_path(
         explicit,
@@ -38,7 +39,11 @@ pub(crate) fn registry(explicit: &[PathBuf], configured: &[PathBuf]) -> Registry
         spec_dirs.as_deref(),
         configured,
     );
-    let files = cdi_dirs::read(&dirs, &cdi_dirs::Options::default());
+    let options = cdi_dirs::Options {
+        root: host.to_owned(),
+        ..cdi_dirs::Options::default()
+    };
+    let files = cdi_dirs::read(&dirs, &options);
     Registry::load(dirs, files)
 }
 
@@ -57,7 +62,7 @@ fn user_dir() -> Option<PathBuf> {
 /// Lists the devices. What is broken or in conflict does not make listing the
 /// rest a failure.
 fn list(arguments: &CdiList, configured: &[PathBuf]) -> Result<()> {
-    let registry = registry(&arguments.cdi_dirs, configured);
+    let registry = registry(&arguments.cdi_dirs, configured, Path::new("/"));
     for complaint in complaints(&registry) {
         tracing::warn!("{complaint}");
     }
@@ -104,7 +109,7 @@ fn show(arguments: &CdiShow, configured: &[PathBuf]) -> Result<()> {
         let name = QualifiedName::parse(device)?;
         wanted.insert(name, BTreeSet::from([source]));
     }
-    let registry = registry(&arguments.cdi_dirs, configured);
+    let registry = registry(&arguments.cdi_dirs, configured, Path::new("/"));
     let found = registry.find(&wanted)?;
     match arguments.format {
         CdiFormat::Text => output::print(&cdi_text::show(&found)),
@@ -131,7 +136,7 @@ fn show(arguments: &CdiShow, configured: &[PathBuf]) -> Result<()> {
 /// a problem, `file:line:column: field: reason`, or that a file is fine.
 fn validate(arguments: &CdiValidate, configured: &[PathBuf]) -> Result<()> {
     let (lines, problems) = if arguments.files.is_empty() {
-        let registry = registry(&arguments.cdi_dirs, configured);
+        let registry = registry(&arguments.cdi_dirs, configured, Path::new("/"));
         check_registry(&registry)
     } else {
         check_files(&arguments.files)

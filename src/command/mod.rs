@@ -1,5 +1,6 @@
 //! One module a command: orchestration, and the only output to stdout.
 
+mod bundle;
 mod cdi;
 mod cdi_text;
 mod completions;
@@ -14,7 +15,7 @@ mod lifecycle;
 mod man;
 mod output;
 mod pause;
-mod prepare;
+pub(crate) mod prepare;
 mod ps;
 mod run;
 mod spec;
@@ -57,6 +58,9 @@ pub fn run(invocation: &Invocation, policy: &Loaded) -> Result<u8> {
         Command::Version => version::run()?,
         Command::Spec(arguments) => spec::run(arguments)?,
         Command::Features => features::run()?,
+        Command::Bundle(arguments) => {
+            bundle::run(|| Ok(context()?.root.path), arguments, known(policy)?)?;
+        }
         Command::Cdi(arguments) => cdi::run(arguments, known(policy)?)?,
         Command::Config(arguments) => config::run(arguments)?,
         Command::Completions(arguments) => completions::run(arguments)?,

@@ -13,9 +13,17 @@ use crate::error::{Error, Result};
 /// # Errors
 /// When stdout cannot be written.
 pub(super) fn print(text: &str) -> Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// [`print`] of bytes.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout
-        .write_all(text.as_bytes())
+        .write_all(bytes)
         .and_then(|()| stdout.flush())
         .map_err(|source| Error::io("write", "stdout", source))
 }

@@ -94,7 +94,8 @@ pub fn prepare(
         // The usual case costs no look at any directory.
         Plan::default()
     } else {
-        resolve(&requests, &original, &devices.cdi_dirs, mode, policy)?
+        let host = Path::new("/");
+        resolve(&requests, &original, &devices.cdi_dirs, mode, policy, host)?
     };
     let applied = edit::apply_traced(&original, &plan)?;
     Ok(Prepared {
@@ -105,13 +106,18 @@ pub fn prepare(
     })
 }
 
-/// Finds the devices that are asked for and what the host has of them.
-fn resolve(
+/// Finds the devices that are asked for and what the host has of them; `host` is
+/// the root of its files.
+///
+/// # Errors
+/// Requests that cannot be met, or that the policy forbids.
+pub(crate) fn resolve(
     requests: &[Request],
     document: &Document,
     explicit: &[PathBuf],
     mode: Mode,
     policy: &Policy,
+    host: &Path,
 ) -> Result<Plan> {
     let mut wanted = Wanted::new();
     let caller = policy_file::caller();
@@ -123,9 +129,9 @@ fn resolve(
             .or_default()
             .insert(request.source.clone());
     }
-    let registry = cdi::registry(explicit, &policy.devices.cdi_dirs);
+    let registry = cdi::registry(explicit, &policy.devices.cdi_dirs, host);
     let resolution = registry.resolve(&wanted)?;
-    let facts = nodes::probe(Path::new("/"), resolution.needs())?;
+    let facts = nodes::probe(host, resolution.needs())?;
     let process = document.process_user()?;
     let context = Context {
         uid: process.uid,

@@ -1,8 +1,10 @@
 //! `run`: create, start, and unless detached, stay until the end.
 
+use super::bundle;
 use super::context::Context;
 use super::create::create_from;
-use crate::cli::Run;
+use crate::bundle::clean;
+use crate::cli::{Bundle, ContainerId, Devices, Run};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::runtime::RuntimeError;
@@ -20,19 +22,54 @@ use crate::runtime::supervise::Supervisor;
 /// Whatever kept it from being created or started; nothing of it is left then.
 pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
     seal::ensure(&context.root.path)?;
+    let Some(_) = &arguments.service.service else {
+        bundle::refuse_stray(&arguments.service)?;
+        let id = arguments.id.as_ref().map(ContainerId::as_str);
+        return run_bundle(
+            context,
+            arguments,
+            &arguments.bundle,
+            &arguments.devices,
+            id.unwrap_or_default(),
+        );
+    };
+    let served = bundle::serve(
+        context,
+        &arguments.service,
+        &arguments.devices,
+        arguments.bundle.bundle.as_deref(),
+        arguments.id.as_ref().map(ContainerId::as_str),
+    )?;
+    let bundle = Bundle {
+        bundle: Some(served.path.clone()),
+        ..arguments.bundle.clone()
+    };
+    // What was asked for is in the bundle already.
+    let status = run_bundle(context, arguments, &bundle, &Devices::default(), &served.id);
+    let gone = status.is_err() || !(arguments.detach || arguments.keep);
+    if gone
+        && served.made
+        && let Err(error) = clean(&served.path, false)
+    {
+        tracing::warn!("clean {}: {error}", served.path.display());
+    }
+    status
+}
+
+fn run_bundle(
+    context: &Context<'_>,
+    arguments: &Run,
+    bundle: &Bundle,
+    devices: &Devices,
+    id: &str,
+) -> Result<u8> {
     let supervisor = if arguments.detach {
         None
     } else {
         // Before anything is made: a signal from here on is not lost.
         Some(Supervisor::new(!arguments.no_subreaper)?)
     };
-    let created = create_from(
-        context,
-        &arguments.bundle,
-        &arguments.devices,
-        arguments.id.as_str(),
-        supervisor.is_some(),
-    )?;
+    let created = create_from(context, bundle, devices, id, supervisor.is_some())?;
     let Created {
         locked,
         newborn,
@@ -75,7 +112,7 @@ pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
     drop(locked);
     let status = supervisor.run(newborn.pid, &newborn.pidfd, console, notify)?;
     if !arguments.keep {
-        match store.lock(arguments.id.as_str()) {
+        match store.lock(id) {
             Ok(locked) => delete(locked, true)?,
             // Somebody else has deleted it.
             Err(error) => tracing::debug!("{error}"),

@@ -3,11 +3,15 @@
 //! Every probe takes a host root, so that a tree of files is a machine; nothing
 //! here decides anything.
 
+pub mod below;
 pub mod cdi_dirs;
 pub mod facts;
 pub mod gpu;
+pub mod image;
 pub mod nodes;
 pub mod policy_file;
+pub mod secrets;
 mod trust;
+pub mod users;
 
 pub use trust::maps_every_id;

@@ -176,6 +176,29 @@ impl Store {
         Ok(self.root.join(id))
     }
 
+    /// The directory of bundles that nobody else has named a place for. It stands
+    /// among the containers' own; it has no record, so it is none of them.
+    ///
+    /// # Errors
+    /// A container has its name, or the root is not to be trusted.
+    pub fn bundles(&self) -> Result<PathBuf> {
+        let path = self.root.join(BUNDLES);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.root)
+            .map_err(|e| Error::io("mkdir", &self.root, e))?;
+        refuse_foreign(&self.root)?;
+        if path.join(STATE_FILE).exists() {
+            return Err(RuntimeError::Refused(format!(
+                "{}: belongs to a container of that name; name a directory for the bundle",
+                path.display()
+            ))
+            .into());
+        }
+        Ok(path)
+    }
+
     /// Claims an id: makes its directory, 0700, and locks it.
     ///
     /// # Errors
@@ -204,7 +227,8 @@ impl Store {
     /// [`RuntimeError::NotExist`], I/O errors.
     pub fn lock(&self, id: &str) -> Result<Locked> {
         let path = self.path(id)?;
-        if !path.join(STATE_FILE).exists() && !path.is_dir() {
+        let record = path.join(STATE_FILE).exists();
+        if !record && (id == BUNDLES || !path.is_dir()) {
             return Err(RuntimeError::NotExist.into());
         }
         lock(path)
@@ -241,6 +265,8 @@ impl Store {
     }
 }
 
+/// The name of the directory of bundles; see [`Store::bundles`].
+const BUNDLES: &str = "bundles";
 /// The record's file name.
 pub const STATE_FILE: &str = "state.json";
 /// The effective configuration's file name.

@@ -148,6 +148,14 @@ fn check_overrides(overrides: &Overrides) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// Whether a parent cgroup from outside the service file is one.
+pub(crate) fn check_cgroup(place: &str, parent: &str) -> Result<(), ServiceError> {
+    (form::CGROUP.check)(parent).map_err(|reason| ServiceError::Value {
+        place: place.to_owned(),
+        reason,
+    })
+}
+
 fn unused<'a>(service: &'a Service, volumes: &'a Volumes) -> impl Iterator<Item = String> + 'a {
     let used: Vec<VolumeName> = service.storage.iter().filter_map(VolumeName::of).collect();
     volumes

@@ -208,8 +208,11 @@ fn gpu(view: &View<'_>) -> Gpu {
         Some("mps") => Some(Sharing::Mps {
             pipe_dir: view.path("mps_pipe_dir"),
             log_dir: view.path("mps_log_dir"),
+            shm_dir: view.path("mps_shm_dir"),
             active_thread_percentage: view.integer("mps_active_thread_percentage"),
-            pinned_memory_limit: view.text("mps_pinned_memory_limit"),
+            pinned_memory_limit: view
+                .text("mps_pinned_memory_limit")
+                .and_then(|text| quantity::pinned(&text).ok()),
         }),
         Some("time-slice") => Some(Sharing::TimeSlice {
             index: view.integer("time_slice_index").unwrap_or_default(),
@@ -219,7 +222,7 @@ fn gpu(view: &View<'_>) -> Gpu {
     };
     Gpu {
         count,
-        vendor: view.text("vendor").unwrap_or_else(|| "nvidia".to_owned()),
+        vendor: view.text("vendor"),
         sharing,
         distributed: view.object("distributed").map(|view| Distributed {
             backend: view.text("backend"),

@@ -1,5 +1,6 @@
 //! The service file as values.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::capability::Capability;
@@ -81,8 +82,8 @@ pub enum Count {
 pub struct Gpu {
     /// How many.
     pub count: Count,
-    /// Whose.
-    pub vendor: String,
+    /// Whose; `None` is the only vendor that the host has.
+    pub vendor: Option<String>,
     /// How they are shared.
     pub sharing: Option<Sharing>,
     /// Variables for distributed work.
@@ -98,10 +99,12 @@ pub enum Sharing {
         pipe_dir: Option<PathBuf>,
         /// Its logs.
         log_dir: Option<PathBuf>,
+        /// The `/dev/shm` that the daemon sees.
+        shm_dir: Option<PathBuf>,
         /// Per cent of a GPU's threads.
         active_thread_percentage: Option<u32>,
-        /// Device memory, in the daemon's own form.
-        pinned_memory_limit: Option<String>,
+        /// How much of a GPU's memory.
+        pinned_memory_limit: Option<PinnedMemory>,
     },
     /// By turns.
     TimeSlice {
@@ -112,10 +115,19 @@ pub enum Sharing {
     },
 }
 
+/// How much memory of each GPU may be pinned, in MiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PinnedMemory {
+    /// The same of each.
+    Each(u64),
+    /// By the GPU's number inside the container.
+    PerDevice(BTreeMap<u32, u64>),
+}
+
 /// `resources.gpu.distributed`; `None` is the documented default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Distributed {
-    /// `nccl` or `gloo`.
+    /// `nccl`, `gloo` or `mpi`.
     pub backend: Option<String>,
     /// `MASTER_ADDR`.
     pub master_addr: Option<String>,

@@ -186,6 +186,14 @@ pub const BYTES: Form = Form {
     check: |text| quantity::bytes(text).map(|_| ()),
 };
 
+/// Memory of GPUs.
+pub const PINNED: Form = Form {
+    name: "pinned",
+    pattern: "^([1-9][0-9]*[MG]i?|[0-9]+=[1-9][0-9]*[MG]i?(,[0-9]+=[1-9][0-9]*[MG]i?)*)$",
+    unquoted: Unquoted::Nothing,
+    check: |text| quantity::pinned(text).map(|_| ()),
+};
+
 /// Permission bits.
 pub const MODE: Form = Form {
     name: "mode",

@@ -393,7 +393,9 @@ mod tests {
     const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
-    fn index(entries: &[(&str, Option<&str>, Option<(&str, &str)>)]) -> Index {
+    type Row<'r> = (&'r str, Option<&'r str>, Option<(&'r str, &'r str)>);
+
+    fn index(entries: &[Row<'_>]) -> Index {
         let manifests: Vec<serde_json::Value> = entries
             .iter()
             .map(|(digest, tag, platform)| {

@@ -29,25 +29,28 @@ mod mounts;
 mod quantity;
 mod rules;
 mod schema;
+mod secret;
 mod suggest;
 pub mod table;
 mod user;
 mod volume;
 
+pub(crate) use assemble::check_cgroup;
 pub use assemble::{Assembled, Facts, Overrides, assemble, container_id};
 pub use capability::{Capability, DEFAULT_CAPABILITIES};
 pub(crate) use env::resolve;
 pub use env::{Reference, reference};
 pub use error::ServiceError;
 pub use file::{
-    Command, Count, Device, Distributed, Gpu, Resources, Service, ServiceFile, Sharing, Storage,
-    StorageKind,
+    Command, Count, Device, Distributed, Gpu, PinnedMemory, Resources, Service, ServiceFile,
+    Sharing, Storage, StorageKind,
 };
 pub use image::ImageConfig;
 pub(crate) use layout::MAX_BLOB;
 pub use layout::{Descriptor, Index, LayoutError, Manifest, Platform, choose};
 pub use mounts::{API_SOCKET, Socket};
 pub use schema::schema;
+pub use secret::SecretProvider;
 pub use user::{ImageUser, UserDatabase, UserId};
 pub use volume::{VolumeName, Volumes};
 

@@ -1,5 +1,8 @@
 //! Amounts of bytes and permission bits as people write them.
 
+use std::collections::BTreeMap;
+
+use super::file::PinnedMemory;
 use crate::document::quote;
 
 /// An amount of bytes: a whole decimal number, perhaps with one of the suffixes
@@ -57,6 +60,48 @@ fn not_an_amount(text: &str) -> String {
         "{} is no amount of bytes, as in 512Mi, 2G or 1048576",
         quote(text)
     )
+}
+
+/// Memory of GPUs: the same of each, as in `2G`, or by number, as in
+/// `0=2G,1=512M`. The driver takes `M` and `G` for powers of 1024.
+///
+/// # Errors
+/// Says what is wrong with the text.
+pub(super) fn pinned(text: &str) -> Result<PinnedMemory, String> {
+    if !text.contains('=') {
+        return mebibytes(text).map(PinnedMemory::Each);
+    }
+    let mut each = BTreeMap::new();
+    for part in text.split(',') {
+        let (number, size) = part.split_once('=').unwrap_or((part, ""));
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        let number = number.parse::<u32>().ok().filter(|_| digits);
+        let number = number.ok_or_else(|| format!("{} is not NUMBER=SIZE", quote(part)))?;
+        if each.insert(number, mebibytes(size)?).is_some() {
+            return Err(format!("GPU {number} is there twice"));
+        }
+    }
+    Ok(PinnedMemory::PerDevice(each))
+}
+
+fn mebibytes(text: &str) -> Result<u64, String> {
+    let end = text.find(['M', 'G']).unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(end);
+    let unit = match suffix {
+        "M" | "Mi" => Some(1),
+        "G" | "Gi" => Some(1024),
+        _ => None,
+    };
+    let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    let number = digits.parse::<u64>().ok().filter(|_| plain);
+    unit.zip(number)
+        .and_then(|(unit, number)| number.checked_mul(unit))
+        .ok_or_else(|| {
+            format!(
+                "{} is no amount of GPU memory, as in 512M or 2G",
+                quote(text)
+            )
+        })
 }
 
 /// Permission bits, always octal: `1777`, `0755`, `0o700`.
@@ -144,6 +189,25 @@ mod tests {
             ),
         ] {
             assert_eq!(bytes(text).unwrap_err(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_of_gpus_is_of_each_or_by_number() {
+        assert_eq!(pinned("2G"), Ok(PinnedMemory::Each(2048)));
+        assert_eq!(
+            pinned("0=2Gi,3=512M"),
+            Ok(PinnedMemory::PerDevice([(0, 2048), (3, 512)].into()))
+        );
+        for (text, want) in [
+            ("2", "\"2\" is no amount of GPU memory, as in 512M or 2G"),
+            ("0G", "\"0G\" is no amount of GPU memory, as in 512M or 2G"),
+            ("0=", "\"\" is no amount of GPU memory, as in 512M or 2G"),
+            ("x=1G", "\"x=1G\" is not NUMBER=SIZE"),
+            ("0=1G,0=2G", "GPU 0 is there twice"),
+            ("0=1G,", "\"\" is not NUMBER=SIZE"),
+        ] {
+            assert_eq!(pinned(text).unwrap_err(), want, "{text}");
         }
     }
 

@@ -230,7 +230,7 @@ pub static GPU: Object = Object {
         optional(
             "vendor",
             Shape::Text(&form::NAME),
-            "Whose, as in nvidia, amd, intel; without the key, nvidia.",
+            "Whose, as in nvidia, amd, intel; without the key, the only vendor of the host.",
         ),
         optional(
             "sharing",
@@ -248,14 +248,19 @@ pub static GPU: Object = Object {
             "Where the MPS control daemon logs; /tmp/nvidia-log.",
         ),
         optional(
+            "mps_shm_dir",
+            Shape::Text(&form::PATH),
+            "The /dev/shm that the MPS control daemon sees; /dev/shm.",
+        ),
+        optional(
             "mps_active_thread_percentage",
             Shape::Integer(1, 100),
             "The part of a GPU's threads that the container may use.",
         ),
         optional(
             "mps_pinned_memory_limit",
-            Shape::Text(&form::WORDS),
-            "Device memory limits in the daemon's own form, as in 0=2G,1=512M.",
+            Shape::Text(&form::PINNED),
+            "How much memory of each GPU may be pinned, as in 2G or 0=2G,1=512M; M and G are powers of 1024.",
         ),
         optional(
             "time_slice_index",
@@ -282,6 +287,7 @@ pub static GPU: Object = Object {
                 &[
                     "mps_pipe_dir",
                     "mps_log_dir",
+                    "mps_shm_dir",
                     "mps_active_thread_percentage",
                     "mps_pinned_memory_limit",
                 ],
@@ -302,7 +308,7 @@ pub static DISTRIBUTED: Object = Object {
     fields: &[
         optional(
             "backend",
-            Shape::Word(&["nccl", "gloo"]),
+            Shape::Word(&["nccl", "gloo", "mpi"]),
             "The library, whose interface variable is set.",
         ),
         optional(

@@ -26,7 +26,7 @@ fn full() -> Value {
                 "image": {"name": "web:1"},
                 "command": {"entrypoint": ["/bin/a"], "args": ["b"], "workdir": "/srv"},
                 "env": {"A": "1"},
-                "resources": gpu(json!({"sharing": "mps", "mps_pipe_dir": "/p", "mps_log_dir": "/l",
+                "resources": gpu(json!({"sharing": "mps", "mps_pipe_dir": "/p", "mps_log_dir": "/l", "mps_shm_dir": "/s",
                     "mps_active_thread_percentage": 50, "mps_pinned_memory_limit": "0=1G"})),
                 "storage": [
                     {"type": "bind", "source": "/a", "target": "/b", "readonly": true, "tier": "local"},

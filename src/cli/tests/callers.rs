@@ -302,18 +302,19 @@ fn cri_o() {
 fn buildkit_and_buildah() {
     assert_eq!(
         command("--log /l --log-format json run --bundle /b --no-pivot --keep ID"),
-        Command::Run(Run {
+        Command::Run(Box::new(Run {
             bundle: Bundle {
                 bundle: path("/b"),
                 no_pivot: true,
                 ..Bundle::default()
             },
             devices: Devices::default(),
+            service: ServiceOptions::default(),
             detach: false,
             keep: true,
             no_subreaper: false,
-            id: id("ID"),
-        })
+            id: Some(id("ID")),
+        }))
     );
     assert_eq!(
         command("create --bundle /b --pid-file /p --no-new-keyring ID"),

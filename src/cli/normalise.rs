@@ -199,7 +199,8 @@ fn truth(name: &str, given: Option<&OsStr>) -> Result<bool, String> {
     }
 }
 
-fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+/// The option of that name, long, short or alias.
+pub(super) fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     let mut letters = name.chars();
     let short = match (letters.next(), letters.next()) {
         (Some(letter), None) => Some(letter),

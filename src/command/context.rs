@@ -10,6 +10,7 @@ use nix::unistd::geteuid;
 use crate::cli::{Caller, Globals, RootOrigin, Rootless, StateRoot};
 use crate::error::{Error, Result};
 use crate::policy::{Policy, PolicyError};
+use crate::runtime::state::Store;
 
 /// The global options as they come out on this host.
 #[derive(Debug, Clone)]
@@ -69,6 +70,12 @@ impl<'a> Context<'a> {
             Rootless::False => false,
             Rootless::Auto => !geteuid().is_root() || in_user_namespace()?,
         })
+    }
+
+    /// Whether a container is one of ours.
+    #[must_use]
+    pub fn holds(&self, id: &str) -> bool {
+        Store::new(self.root.path.clone()).load(id).is_ok()
     }
 
     /// What the operator allows. Commands that end containers do not ask: a

@@ -113,30 +113,40 @@ pub(super) fn create_from(
     )
 }
 
-/// Holds the GPUs that the container gets. Callers without privilege cannot, but
-/// do not get what somebody else has alone.
+/// Holds the GPUs that the container gets, where this process can.
 fn hold(container: &Container, prepared: &Prepared) -> Result<Option<Reservation>> {
     let wanted = lease::of_plan(&prepared.plan);
     if wanted.is_empty() {
         return Ok(None);
     }
-    let store = lease::Store::default();
     // Root of a user namespace cannot write where everybody looks.
     if nix::unistd::geteuid().is_root() && host::maps_every_id() {
-        return Ok(Some(store.reserve(container, &wanted)?));
+        let reservation = lease::Store::default().reserve(container, &wanted)?;
+        return Ok(Some(reservation));
     }
-    let leases = store.leases()?;
+    refuse_held(&wanted).map(|()| None)
+}
+
+/// Whoever cannot hold a GPU gets none that somebody else has alone.
+///
+/// # Errors
+/// [`LeaseError::Held`].
+pub(super) fn refuse_held(wanted: &[lease::Wanted]) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut alone = lease::Store::default().leases()?;
+    alone.retain(|lease| lease.mode == lease::Mode::Exclusive);
     for device in wanted {
-        let alone = |lease: &&lease::Lease| lease.mode == lease::Mode::Exclusive;
-        if let Some(holder) = leases.iter().filter(alone).find(|l| l.is_of(&device.keys)) {
+        if let Some(holder) = alone.iter().find(|lease| lease.is_of(&device.keys)) {
             return Err(LeaseError::Held {
-                device: device.device,
+                device: device.device.clone(),
                 holder: Box::new(holder.clone()),
             }
             .into());
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// What the container's configuration needs for readiness to be passed on.

@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod context;
 mod create;
+mod delegate;
 pub mod events;
 mod exec;
 mod explain;
@@ -23,6 +24,9 @@ pub mod update;
 mod version;
 
 pub use context::{Context, Loaded};
+pub use delegate::hand_on;
+
+use std::ffi::OsString;
 
 use context::known;
 
@@ -36,11 +40,29 @@ use crate::policy::Policy;
 ///
 /// # Errors
 /// Whatever kept the command from being done; nothing has been printed of it.
-pub fn run(invocation: &Invocation, policy: &Loaded) -> Result<u8> {
+pub fn run(words: &[OsString], invocation: &Invocation, policy: &Loaded) -> Result<u8> {
     let context = || Context::new(&invocation.globals, policy);
+    // Who holds a container that is not ours depends on it.
+    let context = || {
+        let context = context()?;
+        if let (Err(_), Some(id)) = (policy, invocation.command.container())
+            && !context.holds(id.as_str())
+        {
+            context.policy()?;
+        }
+        Ok::<_, Error>(context)
+    };
     match &invocation.command {
-        Command::Create(arguments) => create::run(&context()?, arguments)?,
-        Command::Run(arguments) => return run::run(&context()?, arguments),
+        Command::Create(arguments) => {
+            let context = context()?;
+            delegate::make(&context, words, &arguments.bundle, &arguments.devices)?;
+            create::run(&context, arguments)?;
+        }
+        Command::Run(arguments) => {
+            let context = context()?;
+            delegate::make(&context, words, &arguments.bundle, &arguments.devices)?;
+            return run::run(&context, arguments);
+        }
         Command::Start(arguments) => lifecycle::start(&context()?, arguments)?,
         Command::State(arguments) => lifecycle::state(&context()?, arguments)?,
         Command::Kill(arguments) => lifecycle::kill(&context()?, arguments)?,
@@ -79,13 +101,19 @@ pub fn policy(command: &Command) -> Loaded {
     match command {
         Command::Help(_)
         | Command::Version
-        | Command::Spec(_)
-        | Command::Features
         | Command::Config(_)
         | Command::Completions(_)
         | Command::Man => Ok(Policy::default()),
-        _ => policy_file::load(&Surroundings::here()),
+        _ => policy_of_anything(),
     }
+}
+
+/// What the operator allows.
+///
+/// # Errors
+/// Why it cannot be told.
+pub fn policy_of_anything() -> Loaded {
+    policy_file::load(&Surroundings::here())
 }
 
 /// A command that can be read but not done.

@@ -18,6 +18,7 @@
 //! | `lsm` | AppArmor profiles and SELinux labels |
 //! | `hooks` | hooks run in the runtime's namespaces |
 //! | `seccomp` | profiles compiled once and cached |
+//! | `delegate` | another runtime in our place |
 //! | `supervise`, `console` | foreground containers |
 //! | `network` | interfaces that move into a container |
 //! | `resctrl` | shares of cache and memory bandwidth |
@@ -29,6 +30,7 @@ pub mod child;
 pub mod console;
 pub mod create;
 pub mod credentials;
+pub mod delegate;
 pub mod delete;
 mod error;
 pub mod exec;

@@ -12,6 +12,7 @@ on_each_view![a_hook_that_is_not_allowed_is_refused_or_left_out];
 on_host![
     directories_of_the_policy_are_read,
     kinds_are_denied_by_name,
+    a_broken_policy_keeps_nobody_from_ending_a_container,
     a_vendors_own_hook_does_not_run_beside_ours,
     the_bundle_is_written_back_where_the_policy_says_so,
     the_policys_log_gets_what_the_callers_does_not,
@@ -129,6 +130,21 @@ fn kinds_are_denied_by_name(sandbox: &Sandbox) {
     under(sandbox, &policy, &["run"], &bundle)
         .output()
         .succeeded();
+}
+
+fn a_broken_policy_keeps_nobody_from_ending_a_container(sandbox: &Sandbox) {
+    let broken = policy(sandbox, "x = 1");
+    let container = sandbox.run_detached(&sandbox.bundle(&Config::sleeper()));
+    let call = |args: &[&str]| sandbox.call(args).env("KUSABI_CONFIG", &broken).output();
+    assert!(
+        call(&["state", &container.id])
+            .succeeded()
+            .stdout
+            .contains("running")
+    );
+    call(&["kill", &container.id, "KILL"]).succeeded();
+    call(&["delete", "--force", &container.id]).succeeded();
+    assert_eq!(sandbox.left(), Vec::<String>::new());
 }
 
 fn a_vendors_own_hook_does_not_run_beside_ours(sandbox: &Sandbox) {

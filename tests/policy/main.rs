@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod delegate;
 mod edits;
 mod file;
 

@@ -34,6 +34,9 @@ pub enum Error {
     /// An edit cannot be applied to this document.
     #[error(transparent)]
     Edit(#[from] crate::edit::EditError),
+    /// The configuration cannot be made fit for a caller without privilege.
+    #[error(transparent)]
+    Rootless(#[from] crate::rootless::RootlessError),
     /// The cgroup could not be made, read or changed.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::CgroupError),

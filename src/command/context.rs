@@ -9,6 +9,7 @@ use nix::unistd::geteuid;
 
 use crate::cli::{Caller, Globals, RootOrigin, Rootless, StateRoot};
 use crate::error::{Error, Result};
+use crate::host::caller;
 use crate::policy::{Policy, PolicyError};
 use crate::runtime::state::Store;
 
@@ -119,23 +120,12 @@ fn state_root(globals: &Globals) -> Result<StateRoot> {
         runtime_dir: runtime_dir.as_deref(),
         user: user.as_deref(),
         euid,
-        in_user_namespace: needs_namespace && in_user_namespace()?,
+        in_user_namespace: needs_namespace && caller::in_user_namespace()?,
         working_dir: &working_dir,
     };
     globals
         .state_root(&caller)
         .map_err(|error| Error::Usage(error.to_string()))
-}
-
-/// The initial user namespace maps every id to itself in one line
-/// (`user_namespaces(7)`); a kernel without user namespaces has no such file.
-fn in_user_namespace() -> Result<bool> {
-    let path = "/proc/self/uid_map";
-    match fs::read_to_string(path) {
-        Ok(map) => Ok(map.split_whitespace().ne(["0", "0", "4294967295"])),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::io("read", path, error)),
-    }
 }
 
 /// 0700, and sticky so that what cleans runtime directories leaves it alone.

@@ -18,6 +18,7 @@ mod output;
 mod pause;
 pub(crate) mod prepare;
 mod ps;
+mod rootless;
 mod run;
 mod spec;
 pub mod update;

@@ -5,15 +5,17 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::cdi;
+use super::{cdi, rootless};
 use crate::cdi::{Context, Mode, Wanted};
 use crate::cli::Devices;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
+use crate::host::caller::caller;
 use crate::host::{nodes, policy_file};
 use crate::policy::Policy;
 use crate::request::{self, Flags, Request, What};
+use crate::rootless::Caller;
 use crate::runtime::state::write_atomically;
 
 /// A bundle's configuration, before and after.
@@ -21,6 +23,8 @@ use crate::runtime::state::write_atomically;
 pub struct Prepared {
     /// Absolute bundle directory.
     pub bundle: PathBuf,
+    /// Who runs it.
+    pub caller: Caller,
     /// As the engine wrote it.
     pub original: Document,
     /// After all edits, with what each of them did.
@@ -90,16 +94,23 @@ pub fn prepare(
         devices: devices.devices.clone(),
     };
     let requests = request::collect(&original, &flags)?;
-    let plan = if requests.is_empty() {
+    let mut plan = if requests.is_empty() {
         // The usual case costs no look at any directory.
         Plan::default()
     } else {
         let host = Path::new("/");
         resolve(&requests, &original, &devices.cdi_dirs, mode, policy, host)?
     };
-    let applied = edit::apply_traced(&original, &plan)?;
+    let mut applied = edit::apply_traced(&original, &plan)?;
+    let caller = caller()?;
+    let conversion = rootless::conversion(&caller, &applied.document, &plan)?;
+    if !conversion.is_empty() {
+        plan.append(conversion);
+        applied = edit::apply_traced(&original, &plan)?;
+    }
     Ok(Prepared {
         bundle,
+        caller,
         original,
         applied,
         plan,

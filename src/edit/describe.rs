@@ -10,7 +10,7 @@ impl Edit {
     pub fn field(&self) -> &'static str {
         match self {
             Self::SetEnv { .. } | Self::DefaultEnv { .. } => "process.env",
-            Self::AddDevice(_) => "linux.devices",
+            Self::AddDevice(_) | Self::RemoveDevice { .. } => "linux.devices",
             Self::AllowDevice(_) | Self::DropDeviceRules => "linux.resources.devices",
             Self::AddMount(_) | Self::RemoveMount { .. } | Self::RemoveMountOption { .. } => {
                 "mounts"
@@ -32,6 +32,7 @@ impl Edit {
         matches!(
             self,
             Self::DropDeviceRules
+                | Self::RemoveDevice { .. }
                 | Self::RemoveMount { .. }
                 | Self::RemoveMountOption { .. }
                 | Self::RemoveHook { .. }
@@ -84,6 +85,7 @@ impl Edit {
                 }
                 words
             }
+            Self::RemoveDevice { path } => path.display().to_string(),
             Self::RemoveMount { destination } => destination.display().to_string(),
             Self::RemoveMountOption {
                 destination,

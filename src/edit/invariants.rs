@@ -17,7 +17,9 @@ use serde_json::Value;
 
 use super::device_list::{allows, is_exact, same_region};
 use super::path::container_key;
-use super::{DeviceKind, DeviceRule, Edit, EditError, Hook, HookStage, NamespaceKind, Plan};
+use super::{
+    DeviceKind, DeviceNode, DeviceRule, Edit, EditError, Hook, HookStage, NamespaceKind, Plan,
+};
 use crate::device::policy::Policy;
 use crate::document::{device_rules, hooks_of, json_type, key_segment, namespaces};
 
@@ -45,7 +47,7 @@ fn touched(edit: &Edit) -> Vec<&str> {
     match edit {
         Edit::SetEnv { .. } | Edit::DefaultEnv { .. } => vec!["process", "env"],
         Edit::AddGid(_) => vec!["process", "user", "additionalGids"],
-        Edit::AddDevice(_) => vec!["linux", "devices"],
+        Edit::AddDevice(_) | Edit::RemoveDevice { .. } => vec!["linux", "devices"],
         Edit::AllowDevice(_) | Edit::DropDeviceRules => vec!["linux", "resources", "devices"],
         Edit::AddNetDevice { host, .. } => vec!["linux", "netDevices", host],
         Edit::SetRdt(_) => vec!["linux", "intelRdt"],
@@ -138,7 +140,9 @@ fn devices(before: &Value, after: &Value, edits: &[&Edit]) -> Check {
     let named: BTreeSet<String> = edits
         .iter()
         .filter_map(|edit| match edit {
-            Edit::AddDevice(node) => Some(container_key(&node.path.to_string_lossy())),
+            Edit::AddDevice(DeviceNode { path, .. }) | Edit::RemoveDevice { path } => {
+                Some(container_key(&path.to_string_lossy()))
+            }
             _ => None,
         })
         .collect();

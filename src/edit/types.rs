@@ -288,6 +288,11 @@ pub enum Edit {
     },
     /// Add to `linux.devices`; one of the same path is replaced.
     AddDevice(DeviceNode),
+    /// Remove from `linux.devices` (rootless: the node is bound instead).
+    RemoveDevice {
+        /// Absolute path inside the container.
+        path: PathBuf,
+    },
     /// Append to `linux.resources.devices`, unless the list already allows it.
     AllowDevice(DeviceRule),
     /// Remove every rule of `linux.resources.devices` (rootless: the kernel

@@ -4,6 +4,7 @@
 //! here decides anything.
 
 pub mod below;
+pub mod caller;
 pub mod cdi_dirs;
 pub mod facts;
 pub mod gpu;

@@ -409,6 +409,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         3 => (name(), value()).prop_map(|(name, value)| Edit::SetEnv { name, value }),
         2 => (name(), value()).prop_map(|(name, value)| Edit::DefaultEnv { name, value }),
         3 => node().prop_map(Edit::AddDevice),
+        2 => node().prop_map(|node| Edit::RemoveDevice { path: node.path }),
         4 => rule().prop_map(Edit::AllowDevice),
         1 => Just(Edit::DropDeviceRules),
         4 => mount().prop_map(Edit::AddMount),

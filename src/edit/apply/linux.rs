@@ -1,6 +1,8 @@
 //! `linux`: devices and their rules, network devices, Intel RDT, id mappings,
 //! namespaces, cgroup path.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::process::string_list;
@@ -11,7 +13,8 @@ use crate::edit::device_list::{allows, granted, is_exact, same_region};
 use crate::edit::path::{container_key, container_path, no_nul};
 use crate::edit::slot::Slot;
 use crate::edit::{
-    DeviceKind, DeviceNode, DeviceRule, EditError, IdMapping, IntelRdt, NamespaceKind,
+    DeviceKind, DeviceNode, DeviceRule, Edit, EditError, IdMapping, IntelRdt, NamespaceKind,
+    PlannedEdit,
 };
 
 const DEVICES: [&str; 2] = ["linux", "devices"];
@@ -48,6 +51,38 @@ pub(super) fn add_device(root: &mut Value, node: &DeviceNode) -> Result<Outcome,
         }
     }
     Ok(Outcome::Changed)
+}
+
+pub(super) fn remove_device(root: &mut Value, path: &Path) -> Result<Outcome, EditError> {
+    let key = container_key(container_path(path, "linux.devices")?);
+    let mut keep = Vec::new();
+    for item in &Field::root(root).items_of(&DEVICES)? {
+        let old_path = item
+            .string_of("path")?
+            .ok_or_else(|| item.missing("path"))?;
+        keep.push(container_key(old_path) != key);
+    }
+    if keep.iter().all(|keep| *keep) {
+        return Ok(Outcome::Unchanged);
+    }
+    let mut keep = keep.into_iter();
+    Slot::at(root, &DEVICES)?
+        .array()?
+        .retain(|_| keep.next().unwrap_or(true));
+    Ok(Outcome::Changed)
+}
+
+/// Whether one of the edits adds a device of this path.
+pub(super) fn is_added(path: &Path, edits: &[PlannedEdit]) -> Result<bool, EditError> {
+    let key = container_key(container_path(path, "linux.devices")?);
+    for planned in edits {
+        if let Edit::AddDevice(node) = &planned.edit
+            && container_key(container_path(&node.path, "linux.devices")?) == key
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the document's node is the one that an edit would add; where it comes

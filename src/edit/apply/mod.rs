@@ -67,8 +67,15 @@ pub fn apply_traced(document: &Document, plan: &Plan) -> Result<Applied, EditErr
     let mut root = document.value().clone();
     let mut mounts = mounts::Mounts::default();
     let mut outcomes = Vec::with_capacity(plan.edits.len());
-    for planned in &plan.edits {
-        outcomes.push(one(&mut root, &mut mounts, &planned.edit)?);
+    for (index, planned) in plan.edits.iter().enumerate() {
+        let later = plan.edits.get(index + 1..).unwrap_or_default();
+        let outcome = match &planned.edit {
+            // It keeps its place: removing and adding it again would move it each
+            // time that the plan is applied.
+            Edit::RemoveDevice { path } if linux::is_added(path, later)? => Outcome::Unchanged,
+            edit => one(&mut root, &mut mounts, edit)?,
+        };
+        outcomes.push(outcome);
     }
     mounts.finish(&mut root)?;
     invariants::check(document.value(), &root, plan)?;
@@ -84,6 +91,7 @@ fn one(root: &mut Value, mounts: &mut mounts::Mounts, edit: &Edit) -> Result<Out
         Edit::DefaultEnv { name, value } => process::default_env(root, name, value),
         Edit::AddGid(gid) => process::add_gid(root, *gid),
         Edit::AddDevice(node) => linux::add_device(root, node),
+        Edit::RemoveDevice { path } => linux::remove_device(root, path),
         Edit::AllowDevice(rule) => linux::allow_device(root, rule),
         Edit::DropDeviceRules => linux::drop_device_rules(root),
         Edit::AddNetDevice { host, name } => linux::add_net_device(root, host, name),

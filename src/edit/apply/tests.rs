@@ -224,6 +224,29 @@ fn a_device_replaces_the_one_of_its_path() {
     );
 }
 
+#[test]
+fn a_removed_device_is_gone_unless_it_is_added_again() {
+    let two = r#"{"linux":{"devices":[{"path":"/dev/a","type":"c","major":1,"minor":2},{"path":"/dev/b","type":"p"}]}}"#;
+    let remove = |path: &str| Edit::RemoveDevice { path: path.into() };
+    becomes(
+        two,
+        [remove("/dev//a/")],
+        r#"{"linux":{"devices":[{"path":"/dev/b","type":"p"}]}}"#,
+    );
+    stays(two, [remove("/dev/c")]);
+    stays("{}", [remove("/dev/a")]);
+    becomes(
+        two,
+        [remove("/dev/a"), Edit::AddDevice(node("/dev/a", 3, 4))],
+        r#"{"linux":{"devices":[{"path":"/dev/a","type":"c","major":3,"minor":4},{"path":"/dev/b","type":"p"}]}}"#,
+    );
+    becomes(
+        "{}",
+        [Edit::AddDevice(node("/dev/a", 3, 4)), remove("/dev/a")],
+        r#"{"linux":{"devices":[]}}"#,
+    );
+}
+
 fn rules(text: &str) -> String {
     format!(r#"{{"linux":{{"resources":{{"devices":[{text}]}}}}}}"#)
 }

@@ -49,6 +49,7 @@ fn edit(edit: &Edit) -> (&'static str, Value) {
         Edit::SetEnv { name, value } => ("setEnv", json!({ "name": name, "value": value })),
         Edit::DefaultEnv { name, value } => ("defaultEnv", json!({ "name": name, "value": value })),
         Edit::AddDevice(node) => ("addDevice", device(node)),
+        Edit::RemoveDevice { path } => ("removeDevice", json!({ "path": path.to_string_lossy() })),
         Edit::AllowDevice(device) => ("allowDevice", rule(device)),
         Edit::DropDeviceRules => ("dropDeviceRules", json!({})),
         Edit::AddMount(new) => ("addMount", mount(new)),

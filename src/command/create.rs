@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::prepare::{Prepared, prepare};
+use super::rootless::host_paths;
 use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices};
 use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
@@ -80,21 +81,14 @@ pub(super) fn create_from(
         absolute(&bundle.pid_file)?,
         absolute(&bundle.pidfd_socket)?,
     );
-    let host_paths: Vec<(PathBuf, PathBuf)> = prepared
-        .plan
-        .edits
-        .iter()
-        .filter_map(|planned| match &planned.edit {
-            Edit::AddDevice(node) => Some((node.path.clone(), node.host_path.clone())),
-            _ => None,
-        })
-        .collect();
+    let host_paths = host_paths(&prepared.plan);
     create(
         &Store::new(context.root.path.clone()),
         &CreateRequest {
             id,
             bundle: &prepared.bundle,
             document: &prepared.applied.document,
+            caller: &prepared.caller,
             plan: plan.as_bytes(),
             host_paths: &host_paths,
             console_socket: console.as_deref(),

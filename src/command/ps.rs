@@ -6,8 +6,8 @@ use super::context::Context;
 use super::output;
 use crate::cli::{Ps, TableFormat};
 use crate::error::{Error, Result};
-use crate::runtime::RuntimeError;
 use crate::runtime::state::Store;
+use crate::runtime::{RuntimeError, population};
 
 /// Prints pids as JSON, or the matching lines of `ps`.
 ///
@@ -15,14 +15,7 @@ use crate::runtime::state::Store;
 /// A container that does not exist; a `ps` that fails, or shows no PID column.
 pub fn run(context: &Context<'_>, arguments: &Ps) -> Result<()> {
     let state = Store::new(context.root.path.clone()).load(arguments.id.as_str())?;
-    let mut pids: Vec<i32> = match &state.cgroup {
-        Some(cgroup) => cgroup
-            .pids(true)?
-            .into_iter()
-            .map(nix::unistd::Pid::as_raw)
-            .collect(),
-        None => state.init.iter().map(|init| init.pid).collect(),
-    };
+    let mut pids = population::processes(&state)?;
     pids.sort_unstable();
     if arguments.format == TableFormat::Json {
         return output::print(&format!("{}\n", serde_json::json!(pids)));

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{Globals, Rootless};
 use crate::document::Document;
 use crate::edit::{Edit, Plan};
 use crate::error::Result;
@@ -56,15 +55,4 @@ pub(super) fn host_paths(plan: &Plan) -> Vec<(PathBuf, PathBuf)> {
             _ => None,
         })
         .collect()
-}
-
-/// Whether a cgroup that cannot be made or joined is done without (`--rootless`):
-/// unless the caller says, where the caller is not the host's root. A systemd of
-/// the user namespace's own root makes cgroups for it.
-pub(super) fn rootless_cgroup(globals: &Globals, caller: &Caller) -> bool {
-    match globals.rootless {
-        Rootless::True => true,
-        Rootless::False => false,
-        Rootless::Auto => caller.is_user() || (caller.in_user_namespace && !globals.systemd_cgroup),
-    }
 }

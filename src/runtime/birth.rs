@@ -1,11 +1,11 @@
-//! The parent's side of a new process: clone, id maps, limits, and the
-//! conversation until it is ready.
+//! The parent's side of a new process: clone, limits, and the conversation until
+//! it is ready.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 
 use libcontainer::notify_socket::NotifyListener;
 use libcontainer::process::channel::{InitSender, MainReceiver, init_channel, main_channel};
@@ -17,7 +17,6 @@ use super::child::{self, ChildEnds, ChildPlan};
 use super::process::ProcessSpec;
 use super::state::Locked;
 use super::tail::message;
-use crate::edit::IdMapping;
 use crate::error::{Error, Result};
 use crate::sys::process::{Cloned, clone3, pidfd_send_signal, recv_fd, send_fd, setns};
 
@@ -27,9 +26,24 @@ pub struct CloneRequest<'a> {
     pub flags: u64,
     /// A pid namespace to be born in.
     pub pid_namespace: Option<BorrowedFd<'a>>,
+    /// The same, and the user namespace, for callers who are not the host's root.
+    pub through: Option<Through<'a>>,
     /// The container, whose directory is also where a socket may be made for a
     /// moment.
     pub locked: &'a Locked,
+}
+
+/// Being born by way of a helper that joins namespaces which we could not leave
+/// again: a user namespace, in which alone a plain user may join the others that
+/// belong to it; a pid namespace, to whose parent only the host's root returns.
+pub struct Through<'a> {
+    /// A pidfd of a process in them, or the namespace's file.
+    pub target: BorrowedFd<'a>,
+    /// `CLONE_NEWUSER` and `CLONE_NEWPID`, or one of them.
+    pub flags: i32,
+    /// Set on the way: nobody but itself may write it for a process that cannot
+    /// be dumped.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// A process that waits for [`Newborn::release`].
@@ -61,20 +75,17 @@ pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan) -> Result<Newborn> {
     };
     let (main_sender, main_receiver) = main_channel().map_err(channel)?;
     let (init_sender, init_receiver) = init_channel().map_err(channel)?;
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .map_err(|e| RuntimeError::syscall("create sync socket", e))?;
+    let (ours, theirs) = pair().map_err(|e| RuntimeError::syscall("create sync socket", e))?;
     let listener = opened_listener(request.locked.path())?;
     let back = match request.pid_namespace {
         Some(namespace) => Some(enter_pid_namespace(namespace)?),
         None => None,
     };
-    let cloned = clone3(request.flags, plan.entry.clone_into(), false)
-        .map_err(|e| RuntimeError::syscall("clone the container's process", e))?;
+    let cloned = match &request.through {
+        Some(through) => clone_through(through, request.flags, plan.entry.clone_into())?,
+        None => clone3(request.flags, plan.entry.clone_into(), false)
+            .map_err(|e| RuntimeError::syscall(CLONE, e))?,
+    };
     match cloned {
         Cloned::Child => {
             drop(ours);
@@ -110,6 +121,76 @@ pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan) -> Result<Newborn> {
             Ok(newborn)
         }
     }
+}
+
+const CLONE: &str = "clone the container's process";
+
+/// [`clone3`] by way of a helper. The process is a child of ours all the same.
+fn clone_through(
+    through: &Through<'_>,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Cloned> {
+    const ENTER: &str = "join the container's namespaces";
+    let failed = |e: io::Error| RuntimeError::syscall("start a helper process", e);
+    let (ours, theirs) = pair().map_err(failed)?;
+    let helper = match clone3(0, None, false).map_err(failed)? {
+        Cloned::Parent { pidfd, .. } => pidfd,
+        Cloned::Child => {
+            drop(ours);
+            let born = through
+                .enter()
+                .map_err(|e| (b'n', e))
+                .and_then(|()| clone3(flags, cgroup, true).map_err(|e| (b'c', e)));
+            let (tag, number, pidfd) = match born {
+                Ok(Cloned::Child) => return Ok(Cloned::Child),
+                Ok(Cloned::Parent { pid, pidfd }) => (b'k', pid, Some(pidfd)),
+                Err((tag, e)) => (tag, e.raw_os_error().unwrap_or(libc::EIO), None),
+            };
+            let mut bytes = vec![tag];
+            bytes.extend(number.to_ne_bytes());
+            // The parent is gone otherwise, and nobody waits for an answer.
+            let _ = send_fd(theirs.as_fd(), &bytes, pidfd.as_ref().map(AsFd::as_fd));
+            crate::sys::process::exit_now(0)
+        }
+    };
+    drop(theirs);
+    let answer = recv_fd(ours.as_fd(), 5);
+    reap(&helper);
+    let (bytes, pidfd) =
+        answer.map_err(|e| RuntimeError::syscall("listen to the helper process", e))?;
+    let number = bytes.get(1..5).and_then(|n| <[u8; 4]>::try_from(n).ok());
+    let number = number.map_or(libc::EIO, i32::from_ne_bytes);
+    let refused = |action: &str| {
+        let source = io::Error::from_raw_os_error(number);
+        Err(RuntimeError::syscall(action, source).into())
+    };
+    match (bytes.first(), pidfd) {
+        (Some(b'k'), Some(pidfd)) => Ok(Cloned::Parent { pid: number, pidfd }),
+        (Some(b'n'), _) => refused(ENTER),
+        (Some(b'c'), _) => refused(CLONE),
+        _ => Err(RuntimeError::Init("the helper process was killed".into()).into()),
+    }
+}
+
+impl Through<'_> {
+    fn enter(&self) -> io::Result<()> {
+        if let Some(score) = self.oom_score_adj {
+            fs::write("/proc/self/oom_score_adj", score.to_string())?;
+        }
+        // Nobody in there may look into this process (CVE-2016-9962).
+        crate::sys::process::prctl(libc::PR_SET_DUMPABLE, 0)?;
+        setns(self.target, self.flags)
+    }
+}
+
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?)
 }
 
 /// The library wants to wait for `start` itself, on a socket, before our tail
@@ -223,20 +304,12 @@ pub fn inside(
     user_namespace: bool,
     action: impl FnOnce() -> Result<(), String>,
 ) -> Result<()> {
-    let failed = |e: nix::errno::Errno| RuntimeError::syscall("start a helper process", e);
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .map_err(failed)?;
-    let cloned =
-        clone3(0, None, false).map_err(|e| RuntimeError::syscall("start a helper process", e))?;
-    let helper = match cloned {
+    let failed = |e: io::Error| RuntimeError::syscall("start a helper process", e);
+    let (ours, theirs) = pair().map_err(failed)?;
+    let helper = match clone3(0, None, false).map_err(failed)? {
         Cloned::Child => {
             drop(ours);
-            let enter = || -> std::io::Result<()> {
+            let enter = || -> io::Result<()> {
                 if !user_namespace {
                     return setns(pidfd, libc::CLONE_NEWNS);
                 }
@@ -282,73 +355,11 @@ pub fn reap(pidfd: &OwnedFd) {
     {}
 }
 
-/// Writes `uid_map` and `gid_map` of a new user namespace.
-///
-/// Root writes them itself, all lines at once. Others use newuidmap and
-/// newgidmap for more than their own id, as user_namespaces(7) demands.
-///
-/// # Errors
-/// The kernel's or the helper's, naming the map.
-pub fn map_ids(pid: i32, uid: &[IdMapping], gid: &[IdMapping]) -> Result<()> {
-    let privileged = nix::unistd::geteuid().is_root();
-    write_map(pid, "uid_map", "newuidmap", uid, privileged)?;
-    if !privileged && !needs_helper(gid) {
-        let path = format!("/proc/{pid}/setgroups");
-        fs::write(&path, "deny").map_err(|e| Error::io("write", &path, e))?;
-    }
-    write_map(pid, "gid_map", "newgidmap", gid, privileged)
-}
-
-fn needs_helper(map: &[IdMapping]) -> bool {
-    map.len() > 1 || map.iter().any(|m| m.size != 1)
-}
-
-fn write_map(
-    pid: i32,
-    file: &str,
-    helper: &str,
-    map: &[IdMapping],
-    privileged: bool,
-) -> Result<()> {
-    if privileged || !needs_helper(map) {
-        let text: String = map
-            .iter()
-            .map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size))
-            .collect();
-        let path = format!("/proc/{pid}/{file}");
-        return fs::write(&path, text).map_err(|e| Error::io("write", &path, e));
-    }
-    let mut command = Command::new(helper);
-    command.arg(pid.to_string());
-    for m in map {
-        command.args([
-            m.container_id.to_string(),
-            m.host_id.to_string(),
-            m.size.to_string(),
-        ]);
-    }
-    let output = command.output().map_err(|e| {
-        RuntimeError::Refused(format!(
-            "{helper}: {e}; install the package uidmap, or map a single id"
-        ))
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&output.stderr)
-        .trim()
-        .replace('\n', "; ");
-    Err(RuntimeError::Refused(format!(
-        "{helper} failed: {words}; check /etc/subuid and /etc/subgid"
-    ))
-    .into())
-}
-
-/// Sets limits and the OOM score of the waiting process.
+/// Sets limits and, with `oom`, the OOM score of the waiting process.
 ///
 /// # Errors
 /// The kernel's, naming the limit.
-pub fn limit(pid: i32, process: &ProcessSpec) -> Result<()> {
+pub fn limit(pid: i32, process: &ProcessSpec, oom: bool) -> Result<()> {
     for rlimit in &process.rlimits {
         let resource = rlimit.resource()?;
         crate::sys::process::prlimit(pid, resource, rlimit.soft, rlimit.hard).map_err(|e| {
@@ -361,7 +372,7 @@ pub fn limit(pid: i32, process: &ProcessSpec) -> Result<()> {
             )
         })?;
     }
-    if let Some(score) = process.oom_score_adj {
+    if let Some(score) = process.oom_score_adj.filter(|_| oom) {
         let path = format!("/proc/{pid}/oom_score_adj");
         fs::write(&path, score.to_string()).map_err(|e| Error::io("write", &path, e))?;
     }

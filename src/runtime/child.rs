@@ -146,10 +146,12 @@ fn before_library(
     let pid = wait_for_release(ends)?;
     join_namespaces(&plan.join)?;
     if plan.user_namespace {
-        become_namespace_root()?;
+        become_namespace_root(plan.tail.keep_groups)?;
     }
-    // Becoming another user has made the process dumpable again.
-    if !plan.stays_dumpable {
+    // Becoming another user has changed it.
+    if plan.stays_dumpable {
+        dumpable(1)?;
+    } else {
         not_dumpable()?;
     }
     if let Some(offsets) = &plan.time_namespace {
@@ -242,14 +244,21 @@ fn join_namespaces(join: &[(OwnedFd, i32)]) -> Result<(), String> {
 
 /// Nobody in the container may look into this process (CVE-2016-9962).
 fn not_dumpable() -> Result<(), String> {
-    sys::process::prctl(libc::PR_SET_DUMPABLE, 0)
+    dumpable(0)
+}
+
+fn dumpable(value: u64) -> Result<(), String> {
+    sys::process::prctl(libc::PR_SET_DUMPABLE, value)
         .map(drop)
         .map_err(|e| format!("set dumpable: {e}"))
 }
 
-fn become_namespace_root() -> Result<(), String> {
+fn become_namespace_root(keep_groups: bool) -> Result<(), String> {
     sys::process::setresgid(0).map_err(|e| format!("setgid 0 in user namespace: {e}"))?;
     sys::process::setresuid(0).map_err(|e| format!("setuid 0 in user namespace: {e}"))?;
+    if keep_groups {
+        return Ok(());
+    }
     match sys::process::setgroups(&[]) {
         // Denied where an unprivileged user made the map (user_namespaces(7)).
         Err(e) if e.raw_os_error() != Some(libc::EPERM) => {

@@ -19,13 +19,15 @@ pub(super) use self::judge::check_preserved;
 pub use self::judge::seccomp_cache;
 pub use self::place::verify_filter;
 use self::stage::Kept;
+pub(super) use self::stage::id_mappings;
 use super::RuntimeError;
-use super::birth::{self, CloneRequest, Newborn};
+use super::birth::{self, CloneRequest, Newborn, Through};
 use super::child::ChildPlan;
 use super::console;
 use super::fault::{Step, point};
 use super::hooks;
 use super::identity::Identity;
+use super::idmap;
 use super::network;
 use super::notify;
 use super::seccomp;
@@ -36,6 +38,7 @@ use crate::edit::{HookStage, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::lease::Reservation;
 use crate::rootfs::Stage;
+use crate::rootless::Caller;
 
 /// What to create.
 pub struct CreateRequest<'a> {
@@ -45,6 +48,8 @@ pub struct CreateRequest<'a> {
     pub bundle: &'a Path,
     /// The effective configuration.
     pub document: &'a Document,
+    /// Who runs it.
+    pub caller: &'a Caller,
     /// The plan, as it is stored beside it.
     pub plan: &'a [u8],
     /// Where device nodes are on the host, for those that are elsewhere there
@@ -122,7 +127,8 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     let (view, cgroup) = place::make(request, planned, &locked, &mut state, &mut undo)?;
 
     place::share(&judged, &locked, &mut state, &mut undo)?;
-    let stage = Stage::new(stage::directory(store)?, &judged.preflight);
+    let place = stage::Place::new(store, &dir, request, &judged)?;
+    let stage = Stage::new(place.path(), &judged.preflight);
     let (plan, kept) = stage::plan(request, &judged, &stage, (&view, &cgroup), (&dir, &state))?;
     let mut newborn = spawn(request, &judged, plan, &locked)?;
     // Undone before the cgroup is removed, which wants it empty.
@@ -138,10 +144,10 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     point(Step::CreateProcess)?;
 
     if judged.namespaces.is_new(NamespaceKind::User) {
-        let map = |field| stage::id_mappings(request.document.value(), field);
-        birth::map_ids(newborn.pid, &map("uidMappings")?, &map("gidMappings")?)?;
+        let map = |field| id_mappings(request.document.value(), field);
+        idmap::map(newborn.pid, &map("uidMappings")?, &map("gidMappings")?)?;
     }
-    birth::limit(newborn.pid, &judged.process)?;
+    birth::limit(newborn.pid, &judged.process, true)?;
     if let Some(group) = &state.resctrl {
         group.join(newborn.pid)?;
     }
@@ -194,10 +200,19 @@ fn spawn(
         .path(NamespaceKind::Pid)
         .map(|path| fs::File::open(path).map_err(|e| Error::io("open", path, e)))
         .transpose()?;
+    let mut pid_namespace = pid_namespace.as_ref().map(AsFd::as_fd);
+    let through = pid_namespace
+        .take_if(|_| !request.caller.is_host_root())
+        .map(|target| Through {
+            target,
+            flags: libc::CLONE_NEWPID,
+            oom_score_adj: None,
+        });
     birth::spawn(
         &CloneRequest {
             flags: stage::clone_flags(&judged.namespaces),
-            pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
+            pid_namespace,
+            through,
             locked,
         },
         plan,

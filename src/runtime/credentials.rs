@@ -85,11 +85,17 @@ impl Capabilities {
 }
 
 /// Becomes the user: groups, ids, capabilities and working directory, in runc's
-/// order (libcontainer `finalizeNamespace`). `None` for capabilities clears all.
+/// order (libcontainer `finalizeNamespace`). `None` for `groups` keeps those there
+/// are.
 ///
 /// # Errors
 /// One line in runc's words.
-pub fn become_user(user: &User, capabilities: &Capabilities, cwd: &str) -> Result<(), String> {
+pub fn become_user(
+    user: &User,
+    groups: Option<&[u32]>,
+    capabilities: &Capabilities,
+    cwd: &str,
+) -> Result<(), String> {
     // The directory may be closed to the user but open to us (or, on a network
     // file system that squashes root, the other way round): try before and after.
     let retry = match nix::unistd::chdir(cwd) {
@@ -100,8 +106,10 @@ pub fn become_user(user: &User, capabilities: &Capabilities, cwd: &str) -> Resul
     capabilities.apply_bounding()?;
     sys::process::prctl(libc::PR_SET_KEEPCAPS, 1).map_err(|e| format!("set keep caps: {e}"))?;
     own_stdio(user.uid).map_err(|e| format!("own stdio: {e}"))?;
-    if groups_allowed() {
-        sys::process::setgroups(&user.additional_gids).map_err(|e| format!("setgroups: {e}"))?;
+    if let Some(groups) = groups
+        && groups_allowed()
+    {
+        sys::process::setgroups(groups).map_err(|e| format!("setgroups: {e}"))?;
     }
     sys::process::setresgid(user.gid).map_err(|e| id_failed("setgid", "gid", user.gid, &e))?;
     sys::process::setresuid(user.uid).map_err(|e| id_failed("setuid", "uid", user.uid, &e))?;

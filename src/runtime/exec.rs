@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::RuntimeError;
 use super::attributes::Attributes;
-use super::birth::{self, CloneRequest, Newborn};
+use super::birth::{self, CloneRequest, Newborn, Through};
 use super::child::ChildPlan;
 use super::console;
 use super::create::{seccomp_cache, verify_filter};
@@ -24,9 +24,10 @@ use super::seccomp;
 use super::state::{Locked, State, Status, Store, write_atomically};
 use super::tail::Plan as TailPlan;
 use super::undo::Undo;
-use crate::cgroup::{Entry, SubCgroups};
+use crate::cgroup::{Entry, ExecPlace, SubCgroups};
 use crate::document::Document;
 use crate::error::{Error, Result};
+use crate::host::caller::caller;
 use crate::sys::process::{pidfd_open, pidfd_send_signal, prctl};
 
 /// What to execute.
@@ -98,6 +99,11 @@ pub fn exec(
     let linux = &document.value()["linux"];
     let attributes = Attributes::new(&process, linux, request.origin)?;
     lsm::check(&process)?;
+    let caller = caller()?;
+    let user = caller.is_user();
+    if user {
+        super::rootless::groups(&process)?;
+    }
     super::create::check_preserved(request.preserve_fds + request.listen_fds)?;
     console::check(process.terminal, request.detach, request.console_socket)?;
     let init = state.init.ok_or(RuntimeError::NotRunning)?;
@@ -112,23 +118,25 @@ pub fn exec(
         .as_ref()
         .ok_or_else(|| RuntimeError::Refused("the container has no cgroup on record".into()))?;
     let places = cgroup.exec_places(nix::unistd::Pid::from_raw(init.pid), request.cgroups)?;
-    let mut places = places.into_iter();
+    // As runc: who may not join the container's cgroup does without.
+    let nowhere = cgroup.is_rootless().then_some(None);
+    let mut places = places.into_iter().map(Some).chain(nowhere);
     let mut refusal: Option<Error> = None;
-    if nix::unistd::geteuid().is_root() {
+    if !user {
         // The new process is in the container's pid namespace from its first
         // moment: nobody there may look into it (CVE-2016-9962).
         prctl(libc::PR_SET_DUMPABLE, 0).map_err(|e| RuntimeError::syscall("set dumpable", e))?;
     }
     let mut undo = Undo::new();
-    let (mut newborn, console_ours) = loop {
+    let (mut newborn, console_ours, helped) = loop {
         let Some(place) = places.next() else {
             // The place that was meant is the one to tell of.
             let nowhere = || RuntimeError::Refused("no cgroup takes the process".into()).into();
             return Err(refusal.unwrap_or_else(nowhere));
         };
-        let entry = match place.open() {
+        let entry = match place.as_ref().map_or(Ok(Entry::None), ExecPlace::open) {
             // Init may have moved, and removed where it was.
-            Err(error) if error.is_absent() => {
+            Err(error) if error.is_absent() || cgroup.is_rootless() => {
                 refusal.get_or_insert(error.into());
                 continue;
             }
@@ -148,13 +156,28 @@ pub fn exec(
             entry,
             theirs,
         )?;
+        let private_pid = differs(init.pid, "pid")?;
+        let user_flag = if user && differs(init.pid, "user")? {
+            libc::CLONE_NEWUSER
+        } else {
+            0
+        };
+        let pid_flag = if private_pid { libc::CLONE_NEWPID } else { 0 };
+        let flags = user_flag | pid_flag;
+        let through = (!caller.is_host_root() && flags != 0).then(|| Through {
+            target: pidfd.as_fd(),
+            flags,
+            oom_score_adj: process.oom_score_adj,
+        });
+        let helped = through.is_some();
         let clone = CloneRequest {
             flags: 0,
-            pid_namespace: differs(init.pid, "pid")?.then(|| pidfd.as_fd()),
+            pid_namespace: (private_pid && through.is_none()).then(|| pidfd.as_fd()),
+            through,
             locked,
         };
         match birth::spawn(&clone, plan) {
-            Ok(newborn) => break (newborn, ours),
+            Ok(newborn) => break (newborn, ours, helped),
             // A cgroup that hands controllers to its children takes no process,
             // nor does a threaded one.
             Err(Error::Runtime(RuntimeError::Syscall { source, .. }))
@@ -163,7 +186,11 @@ pub fn exec(
                     Some(libc::EBUSY | libc::EOPNOTSUPP | libc::ENODEV)
                 ) =>
             {
-                refusal.get_or_insert(place.refused(source).into());
+                let error = match &place {
+                    Some(place) => place.refused(source).into(),
+                    None => RuntimeError::syscall("clone the container's process", source).into(),
+                };
+                refusal.get_or_insert(error);
             }
             Err(error) => return Err(error),
         }
@@ -178,7 +205,7 @@ pub fn exec(
         Ok(())
     });
     point(Step::ExecProcess)?;
-    birth::limit(newborn.pid, &process)?;
+    birth::limit(newborn.pid, &process, !helped)?;
     // As runc: not where resctrl has been unmounted since.
     if let Some(group) = state.resctrl.as_ref().filter(|group| group.exists()) {
         group.join(newborn.pid)?;
@@ -269,8 +296,12 @@ fn child_plan(
     let mut user = false;
     for (name, flag) in NAMESPACES {
         if differs(init, name)? {
-            flags |= flag;
-            user |= *flag == libc::CLONE_NEWUSER;
+            let is_user = *flag == libc::CLONE_NEWUSER;
+            user |= is_user;
+            // See `through`: it has been joined then.
+            if !is_user || nix::unistd::geteuid().is_root() {
+                flags |= flag;
+            }
         }
     }
     let target = pidfd
@@ -310,6 +341,7 @@ fn child_plan(
             listen_fds: request.listen_fds,
             listen_names: request.listen_names.map(str::to_owned),
             readonly_dev: false,
+            keep_groups: !nix::unistd::geteuid().is_root(),
         },
         gate: None,
     })

@@ -82,6 +82,8 @@ pub struct Context<'a> {
     pub cgroups: &'a CgroupView,
     /// The namespaces.
     pub namespaces: &'a Namespaces,
+    /// Whether devices are bound from the host instead of made.
+    pub bind_devices: bool,
 }
 
 /// The library's copy, and what is left for us.
@@ -132,8 +134,7 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
         .filter(|d| !lowered.bound_devices.contains(&d.path))
         .cloned()
         .collect();
-    let bind_devices = context.namespaces.is_private(NamespaceKind::User);
-    let assembly = Assembly::new(context.preflight, placements, devices, bind_devices)
+    let assembly = Assembly::new(context.preflight, placements, devices, context.bind_devices)
         .hiding(hidden_paths(&document["linux"]));
     let mut mounts = Vec::new();
     for (index, mount) in lowered.mounts.into_iter().enumerate() {

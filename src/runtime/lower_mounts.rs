@@ -104,7 +104,7 @@ pub fn lower_mounts(document: &Value, context: &Context<'_>) -> Result<LoweredMo
             );
         }
     }
-    if context.namespaces.is_private(NamespaceKind::User) {
+    if context.bind_devices {
         bind_devices(context, &mut lowered);
     }
     Ok(lowered)

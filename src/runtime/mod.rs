@@ -11,8 +11,8 @@
 //! | `undo`, `fault` | steps, their undo, and where tests may break them |
 //! | `lower` | what libcontainer is given, and what it must not see |
 //! | `create`, `start`, `exec`, `signal`, `delete` | the operations |
-//! | `birth` | clone, id maps, limits: the parent's side of a new process |
 //! | `parked` | signals to a container that waits for `start` |
+//! | `birth`, `idmap` | clone, limits, id maps: the parent's side of a new process |
 //! | `child`, `tail` | the new process before and after libcontainer's part |
 //! | `attributes`, `id_list` | scheduler, priorities, affinity, memory policy |
 //! | `lsm` | AppArmor profiles and SELinux labels |
@@ -23,6 +23,8 @@
 //! | `network` | interfaces that move into a container |
 //! | `resctrl` | shares of cache and memory bandwidth |
 //! | `notify` | readiness passed on to systemd |
+//! | `rootless` | what callers without privilege are refused |
+//! | `population` | the processes of a container, also of one without a cgroup |
 
 pub mod attributes;
 pub mod birth;
@@ -39,14 +41,17 @@ pub mod fifo;
 pub mod hooks;
 pub mod id_list;
 pub mod identity;
+pub mod idmap;
 pub mod lower;
 pub mod lower_mounts;
 pub mod lsm;
 pub mod network;
 pub mod notify;
 pub mod parked;
+pub mod population;
 pub mod process;
 pub mod resctrl;
+pub mod rootless;
 pub mod seal;
 pub mod seccomp;
 pub mod signal;

@@ -21,8 +21,14 @@ use crate::sys::process::{pidfd_open, pidfd_send_signal};
 /// found".
 pub fn kill(state: &State, signal: i32, all: bool) -> Result<()> {
     let whole_cgroup = all || (!state.private_pid && signal == libc::SIGKILL);
-    if whole_cgroup && let Some(cgroup) = &state.cgroup {
+    if whole_cgroup
+        && let Some(cgroup) = &state.cgroup
+        && cgroup.devices_target().is_some()
+    {
         return signal_all(state, cgroup, signal, all);
+    }
+    if all && state.status() != Status::Stopped {
+        return signal_each(state, signal);
     }
     let status = state.status();
     let init = match (status, state.init) {
@@ -48,6 +54,20 @@ pub fn kill(state: &State, signal: i32, all: bool) -> Result<()> {
         && let Some(cgroup) = &state.cgroup
     {
         cgroup.thaw()?;
+    }
+    Ok(())
+}
+
+/// Without a cgroup. Nobody stands still meanwhile: one that forks may be missed,
+/// but not by SIGKILL, which ends the pid namespace with its init.
+fn signal_each(state: &State, signal: i32) -> Result<()> {
+    for pid in super::population::processes(state)? {
+        match crate::sys::process::kill(pid, signal) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                return Err(RuntimeError::syscall(format!("signal process {pid}"), e).into());
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -69,6 +69,9 @@ pub struct Plan {
     pub listen_names: Option<String>,
     /// Whether /dev becomes read-only, once the console is in it.
     pub readonly_dev: bool,
+    /// Whether the groups stay as they are: a plain user's, who cannot get others
+    /// and may have a device by one of these.
+    pub keep_groups: bool,
 }
 
 /// The descriptors of a child, all close-on-exec.
@@ -167,6 +170,8 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
         send(ends, message::TERMINAL)?;
         await_answer(ends, "the runtime did not take the terminal")?;
     }
+    // The parent has no more to do in this process.
+    sys::process::prctl(libc::PR_SET_DUMPABLE, 0).map_err(|e| format!("set dumpable: {e}"))?;
     if plan.make_cwd {
         reopen_null()?;
     }
@@ -198,7 +203,8 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     if let Some(mask) = process.user.umask {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
     }
-    credentials::become_user(&process.user, &plan.capabilities, &process.cwd)?;
+    let groups = (!plan.keep_groups).then_some(process.user.additional_gids.as_slice());
+    credentials::become_user(&process.user, groups, &plan.capabilities, &process.cwd)?;
     let program = find_program(&process.args[0], &env)?;
     // As runc names this moment; readers of its debug log look for it.
     tracing::debug!(

@@ -21,6 +21,7 @@ use crate::runtime::lsm;
 use crate::runtime::network::{self, Device};
 use crate::runtime::process::ProcessSpec;
 use crate::runtime::resctrl::{self, Planned};
+use crate::runtime::rootless;
 use crate::runtime::seccomp::{self, CompiledFilter};
 use crate::runtime::state::Store;
 
@@ -38,6 +39,8 @@ pub(super) struct Judged {
     /// Absolute, without symbolic links.
     pub rootfs: PathBuf,
     pub devices: Vec<DeviceNode>,
+    /// Whether they are bound from the host instead of made.
+    pub bind_devices: bool,
     pub preflight: Rc<Preflight>,
     pub attributes: Attributes,
     pub capabilities: Capabilities,
@@ -59,12 +62,15 @@ impl Judged {
         lsm::check(&process)?;
         let namespaces = Namespaces::new(document.namespaces()?)?;
         refuse_unsupported(value, &namespaces)?;
+        rootless::check(request.caller, document, &namespaces, &process)?;
         check_preserved(request.preserve_fds + request.listen_fds)?;
         console::check(
             process.terminal,
             !request.foreground,
             request.console_socket,
         )?;
+        let bind_devices =
+            request.caller.in_user_namespace || namespaces.is_private(NamespaceKind::User);
         let rootfs = rootfs_of(document, request.bundle)?;
         let devices = devices_of(document, request.host_paths)?;
         let preflight = Rc::new(rootfs::preflight(
@@ -73,7 +79,7 @@ impl Judged {
                 bundle: request.bundle,
                 mounts: &document.mounts()?,
                 devices: &devices,
-                bind_devices: namespaces.is_private(NamespaceKind::User),
+                bind_devices,
                 terminal: process.terminal,
                 cwd: Path::new(&process.cwd),
             },
@@ -88,6 +94,7 @@ impl Judged {
             namespaces,
             rootfs,
             devices,
+            bind_devices,
             preflight,
             attributes,
             capabilities,

@@ -9,7 +9,6 @@ use super::CreateRequest;
 use super::judge::Judged;
 use crate::cgroup::{Cgroup, CgroupSpec, Layout, Planned};
 use crate::device::{DeviceFilter, Standing, Target};
-use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::runtime::RuntimeError;
 use crate::runtime::birth::Newborn;
@@ -44,7 +43,7 @@ pub(super) fn make(
     cgroup.apply()?;
     point(Step::CreateCgroup)?;
 
-    install_filter(&cgroup, request.document, state)?;
+    install_filter(request, &cgroup, state)?;
     locked.write(state)?;
     point(Step::CreateFilter)?;
     Ok((cgroup_view(&layout, &cgroup), cgroup))
@@ -83,15 +82,26 @@ fn cgroup_spec<'a>(request: &'a CreateRequest<'_>) -> Result<CgroupSpec<'a>> {
     })
 }
 
-fn install_filter(cgroup: &Cgroup, document: &Document, state: &mut State) -> Result<()> {
-    let rules = document.device_rules()?;
-    let devices = document.devices()?;
-    let declared: Vec<&Path> = devices.iter().map(|d| d.path.as_path()).collect();
+fn install_filter(request: &CreateRequest<'_>, cgroup: &Cgroup, state: &mut State) -> Result<()> {
     let Some(directory) = cgroup.devices_target() else {
-        // Rootless without a cgroup: no filter can be had, and none is needed to
-        // hold back somebody who cannot make nodes.
+        if !state.private_pid {
+            tracing::warn!(
+                "Creating a rootless container with no cgroup and no private pid namespace. \
+                 Such configuration is strongly discouraged (as it is impossible to properly \
+                 kill all container's processes)."
+            );
+        }
         return Ok(());
     };
+    if !request.caller.is_host_root() {
+        // The kernel lets nobody else set one. Nor can anybody else make a node,
+        // or be given one that the caller could not open.
+        tracing::debug!("no device filter: the caller is not the host's root");
+        return Ok(());
+    }
+    let rules = request.document.device_rules()?;
+    let devices = request.document.devices()?;
+    let declared: Vec<&Path> = devices.iter().map(|d| d.path.as_path()).collect();
     let filter = DeviceFilter::for_container(&rules, &declared)?;
     state.filter = Some(with_target(cgroup, directory, |target| {
         Ok(filter.install(target)?)

@@ -52,6 +52,7 @@ pub(super) fn plan<'a>(
             devices: &judged.devices,
             cgroups: view,
             namespaces,
+            bind_devices: judged.bind_devices,
         },
     )?;
     let (ours, theirs) = if judged.process.terminal {
@@ -76,7 +77,7 @@ pub(super) fn plan<'a>(
         user_namespace: namespaces.is_private(NamespaceKind::User),
         join: Vec::new(),
         time_namespace: time_offsets(value, namespaces),
-        stays_dumpable: !nix::unistd::geteuid().is_root(),
+        stays_dumpable: request.caller.is_user(),
         keyring: keyring(request)?,
         container_id: request.id.to_owned(),
         bundle: request.bundle.to_path_buf(),
@@ -94,6 +95,7 @@ pub(super) fn plan<'a>(
             listen_fds: request.listen_fds,
             listen_names: request.listen_names.map(str::to_owned),
             readonly_dev: lowered.readonly_dev,
+            keep_groups: request.caller.is_user(),
         },
         gate: Some(Gate::create(dir)?),
     };
@@ -112,28 +114,74 @@ fn inner_state(state: &State, namespaces: &Namespaces) -> Value {
     inner
 }
 
-/// An empty directory for the stage. The container's root user, who may be
-pub(super) fn directory(store: &Store) -> Result<PathBuf> {
-    let dir = if nix::unistd::geteuid().is_root() {
-        PathBuf::from("/run/kusabi-stage")
-    } else {
-        store.root().join("@stage")
-    };
-    match fs::DirBuilder::new().mode(0o711).create(&dir) {
-        Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(Error::io("mkdir", &dir, e)),
+/// An empty directory for the stage to be mounted on, in the container's first
+/// mount namespace alone. The container's root user, who may be nobody on the
+/// host, has to reach it; others can put nothing in it.
+pub(super) struct Place {
+    path: PathBuf,
+    /// Whether it is this container's alone, and goes with this value.
+    own: bool,
+}
+
+impl Place {
+    pub(super) fn new(
+        store: &Store,
+        state_dir: &Path,
+        request: &CreateRequest<'_>,
+        judged: &Judged,
+    ) -> Result<Self> {
+        let caller = request.caller;
+        let (path, own) = if caller.is_host_root() {
+            (PathBuf::from("/run/kusabi-stage"), false)
+        } else if is_callers(request, judged)? {
+            (store.root().join("@stage"), false)
+        } else {
+            // The caller's own directories are closed to such a root user.
+            let meta = fs::metadata(state_dir).map_err(|e| Error::io("stat", state_dir, e))?;
+            let name = format!("kusabi-stage-{:x}-{:x}", meta.dev(), meta.ino());
+            (Path::new("/tmp").join(name), true)
+        };
+        match fs::DirBuilder::new().mode(0o711).create(&path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(Error::io("mkdir", &path, e)),
+        }
+        let meta = fs::symlink_metadata(&path).map_err(|e| Error::io("stat", &path, e))?;
+        if !meta.is_dir() || meta.uid() != caller.uid || meta.mode() & 0o022 != 0 {
+            return Err(RuntimeError::Refused(format!(
+                "{}: must be a directory of uid {} that nobody else may write; remove it",
+                path.display(),
+                caller.uid
+            ))
+            .into());
+        }
+        Ok(Self { path, own })
     }
-    let meta = fs::symlink_metadata(&dir).map_err(|e| Error::io("stat", &dir, e))?;
-    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-        return Err(RuntimeError::Refused(format!(
-            "{}: must be a directory of uid {} that nobody else may write; remove it",
-            dir.display(),
-            nix::unistd::geteuid()
-        ))
-        .into());
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
-    Ok(dir)
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.own
+            && let Err(error) = fs::remove_dir(&self.path)
+        {
+            tracing::debug!("rmdir {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Whether the container's root user is the caller on the host.
+fn is_callers(request: &CreateRequest<'_>, judged: &Judged) -> Result<bool> {
+    if !judged.namespaces.is_private(NamespaceKind::User) {
+        return Ok(true);
+    }
+    let map = id_mappings(request.document.value(), "uidMappings")?;
+    Ok(map
+        .iter()
+        .any(|line| line.container_id == 0 && line.host_id == request.caller.uid))
 }
 
 pub(super) fn clone_flags(namespaces: &Namespaces) -> u64 {
@@ -177,7 +225,7 @@ fn keyring(request: &CreateRequest<'_>) -> Result<Option<CString>> {
 }
 
 /// One of `linux.uidMappings` and `linux.gidMappings`.
-pub(super) fn id_mappings(value: &Value, field: &str) -> Result<Vec<IdMapping>> {
+pub(in crate::runtime) fn id_mappings(value: &Value, field: &str) -> Result<Vec<IdMapping>> {
     let list = &value["linux"][field];
     if list.is_null() {
         return Ok(Vec::new());

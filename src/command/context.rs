@@ -62,15 +62,13 @@ impl<'a> Context<'a> {
     /// Whether cgroups that cannot be had are done without (`--rootless`): by
     /// itself for everybody but the host's root, who knows nothing of what was
     /// delegated.
-    ///
-    /// # Errors
-    /// `/proc` cannot be read.
-    pub fn rootless_cgroups(&self) -> Result<bool> {
-        Ok(match self.globals.rootless {
+    #[must_use]
+    pub fn rootless_cgroups(&self) -> bool {
+        match self.globals.rootless {
             Rootless::True => true,
             Rootless::False => false,
-            Rootless::Auto => !geteuid().is_root() || in_user_namespace()?,
-        })
+            Rootless::Auto => !caller::caller().is_host_root(),
+        }
     }
 
     /// Whether a container is one of ours.
@@ -120,7 +118,7 @@ fn state_root(globals: &Globals) -> Result<StateRoot> {
         runtime_dir: runtime_dir.as_deref(),
         user: user.as_deref(),
         euid,
-        in_user_namespace: needs_namespace && caller::in_user_namespace()?,
+        in_user_namespace: needs_namespace && caller::in_user_namespace(),
         working_dir: &working_dir,
     };
     globals

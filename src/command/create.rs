@@ -9,7 +9,6 @@ use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices};
 use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
 use crate::error::{Error, Result};
-use crate::host;
 use crate::lease::{self, Container, LeaseError, Reservation};
 use crate::runtime::create::{CreateRequest, Created, create};
 use crate::runtime::fault::{Step, point};
@@ -102,7 +101,7 @@ pub(super) fn create_from(
             lease: lease.as_ref(),
             listen_names: context.listen_names.as_deref(),
             notify: context.notify_socket.is_some(),
-            rootless_cgroups: context.rootless_cgroups()?,
+            rootless_cgroups: context.rootless_cgroups(),
         },
     )
 }
@@ -114,7 +113,7 @@ fn hold(container: &Container, prepared: &Prepared) -> Result<Option<Reservation
         return Ok(None);
     }
     // Root of a user namespace cannot write where everybody looks.
-    if nix::unistd::geteuid().is_root() && host::maps_every_id() {
+    if prepared.caller.is_host_root() {
         let reservation = lease::Store::default().reserve(container, &wanted)?;
         return Ok(Some(reservation));
     }

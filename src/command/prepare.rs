@@ -102,7 +102,7 @@ pub fn prepare(
         resolve(&requests, &original, &devices.cdi_dirs, mode, policy, host)?
     };
     let mut applied = edit::apply_traced(&original, &plan)?;
-    let caller = caller()?;
+    let caller = caller();
     let conversion = rootless::conversion(&caller, &applied.document, &plan)?;
     if !conversion.is_empty() {
         plan.append(conversion);

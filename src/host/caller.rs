@@ -6,34 +6,25 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
 
+use super::trust::maps_every_id;
 use crate::edit::{DeviceKind, DeviceNode};
 use crate::error::{Error, Result};
 use crate::rootless::{self, Caller, Maps, User};
 
 /// This process.
-///
-/// # Errors
-/// `/proc` cannot be read.
-pub fn caller() -> Result<Caller> {
-    Ok(Caller {
+#[must_use]
+pub fn caller() -> Caller {
+    Caller {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
-        in_user_namespace: in_user_namespace()?,
-    })
+        in_user_namespace: in_user_namespace(),
+    }
 }
 
-/// The initial user namespace maps every id to itself in one line
-/// (`user_namespaces(7)`); a kernel without user namespaces has no such file.
-///
-/// # Errors
-/// The file is there and cannot be read.
-pub fn in_user_namespace() -> Result<bool> {
-    let path = "/proc/self/uid_map";
-    match fs::read_to_string(path) {
-        Ok(map) => Ok(map.split_whitespace().ne(["0", "0", "4294967295"])),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::io("read", path, error)),
-    }
+/// Whether this is another user namespace than the host's first.
+#[must_use]
+pub fn in_user_namespace() -> bool {
+    !maps_every_id()
 }
 
 /// The maps that a container of this caller lives in: a plain user's are to be

@@ -14,5 +14,3 @@ pub mod policy_file;
 pub mod secrets;
 mod trust;
 pub mod users;
-
-pub use trust::maps_every_id;

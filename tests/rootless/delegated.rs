@@ -59,7 +59,8 @@ fn a_delegated_cgroup_is_used(sandbox: &Sandbox) {
     });
     let state: Value =
         serde_json::from_str(&user.call(["state", id]).output().succeeded().stdout).unwrap();
-    assert!(members().lines().any(|pid| pid == state["pid"].to_string()));
+    let pid = state["pid"].to_string();
+    assert!(members().lines().any(|member| member == pid));
 
     // Its own cgroup is the root of what it sees.
     assert_eq!(

@@ -78,6 +78,7 @@ fn facts() -> Snapshot {
     ];
     Snapshot {
         files: files.map(|(path, node)| (path.into(), node)).into(),
+        ..Snapshot::default()
     }
 }
 

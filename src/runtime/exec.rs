@@ -134,7 +134,7 @@ pub fn exec(
             let nowhere = || RuntimeError::Refused("no cgroup takes the process".into()).into();
             return Err(refusal.unwrap_or_else(nowhere));
         };
-        let entry = match place.as_ref().map_or(Ok(Entry::None), ExecPlace::open) {
+        let entry = match place.as_ref().map_or(Ok(Entry::default()), ExecPlace::open) {
             // Init may have moved, and removed where it was.
             Err(error) if error.is_absent() || cgroup.is_rootless() => {
                 refusal.get_or_insert(error.into());

@@ -46,6 +46,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod command;
 pub mod device;
+pub mod doctor;
 pub mod document;
 pub mod edit;
 pub mod error;

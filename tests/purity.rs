@@ -14,6 +14,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Below `src`; a directory or a file, with or without `.rs`.
 const PURE: &[&str] = &[
     "cli",
+    "doctor",
     "document",
     "request",
     "cdi",

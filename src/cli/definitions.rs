@@ -207,6 +207,12 @@ pub(super) const COMMANDS: &[Definition] = &[
         about: "Look at CDI specifications",
         kind: Kind::Group(CDI),
     },
+    leaf::<super::Doctor>(
+        "doctor",
+        "Look for what is wrong with this host, and say what would mend it",
+        exactly(0),
+        |m| Ok(Command::Doctor(FromArgMatches::from_arg_matches_mut(m)?)),
+    ),
     Definition {
         name: "config",
         about: "Look at the policy file",

@@ -16,6 +16,7 @@ mod definitions;
 mod delegate;
 mod delete;
 mod devices;
+mod doctor;
 mod edit;
 mod events;
 mod exec;
@@ -53,6 +54,7 @@ pub use create::{Bundle, Create};
 pub use delegate::{named, without_own_options};
 pub use delete::Delete;
 pub use devices::Devices;
+pub use doctor::Doctor;
 pub use edit::Edit;
 pub use events::Events;
 pub use exec::{Exec, ExecUser};
@@ -131,6 +133,8 @@ pub enum Command {
     Bundle(BundleCommand),
     /// `cdi …`
     Cdi(Cdi),
+    /// `doctor`
+    Doctor(Doctor),
     /// `config …`
     Config(Config),
     /// `completions`

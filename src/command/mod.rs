@@ -8,6 +8,7 @@ mod config;
 mod context;
 mod create;
 mod delegate;
+mod doctor;
 pub mod events;
 mod exec;
 mod explain;
@@ -85,6 +86,7 @@ pub fn run(words: &[OsString], invocation: &Invocation, policy: &Loaded) -> Resu
             bundle::run(|| Ok(context()?.root.path), arguments, known(policy)?)?;
         }
         Command::Cdi(arguments) => cdi::run(arguments, known(policy)?)?,
+        Command::Doctor(arguments) => doctor::run(arguments, policy)?,
         Command::Config(arguments) => config::run(arguments)?,
         Command::Completions(arguments) => completions::run(arguments)?,
         Command::Man => man::run()?,

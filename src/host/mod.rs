@@ -12,5 +12,6 @@ pub mod image;
 pub mod nodes;
 pub mod policy_file;
 pub mod secrets;
+pub mod survey;
 mod trust;
 pub mod users;

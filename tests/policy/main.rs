@@ -12,6 +12,7 @@
 mod common;
 
 mod delegate;
+mod doctor;
 mod edits;
 mod file;
 

@@ -10,7 +10,7 @@ use super::output;
 use crate::cli::{CdiFormat, Doctor};
 use crate::doctor::{self, Finding, Level, Machine, Survey};
 use crate::error::{Error, Result};
-use crate::host::{self, gpu, policy_file, survey};
+use crate::host::{caller::in_user_namespace, gpu, policy_file, survey};
 use crate::lease;
 use crate::policy::Use;
 use crate::runtime::support::SYSTEMD_DRIVER;
@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Doctor, policy: &Loaded) -> Result<()> {
 /// What only this machine can tell.
 fn machine(policy: &Loaded) -> Machine {
     let caller = policy_file::caller();
-    let is_root = caller.uid == 0 && host::maps_every_id();
+    let is_root = caller.uid == 0 && !in_user_namespace();
     let leases = lease::Store::default().leases().map(|leases| {
         let words = leases.iter().map(|lease| {
             let how = match lease.mode {

@@ -198,7 +198,7 @@ fn collect(node: &Node, into: &mut Configuration) {
                 Value::Scalar { text, .. },
             ) => into.default = Some(text.clone()),
             ("cgroup_manager", Value::Scalar { text, .. }) => {
-                into.systemd_cgroup = text == "systemd"
+                into.systemd_cgroup = text == "systemd";
             }
             ("exec-opts", Value::List(options)) => {
                 into.systemd_cgroup = options

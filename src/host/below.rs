@@ -70,6 +70,8 @@ pub fn read(root: &Root, path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata),
 /// # Errors
 /// What the system says.
 pub fn open(directory: &Path) -> Result<Root, String> {
+    // The directory may itself be named by a link: it is the caller's.
+    let directory = directory.canonicalize().map_err(|error| reason(&error))?;
     Root::open(directory).map_err(|error| reason(&io_error(&error)))
 }
 

@@ -18,15 +18,7 @@ const MAX_DEPTH: usize = 4;
 /// # Errors
 /// It cannot be read, is not what it should be, or is ambiguous.
 pub fn config(named: &str, wanted: &Platform) -> Result<ImageConfig> {
-    let whole = PathBuf::from(named);
-    let (path, tag) = if whole.exists() {
-        (whole, None)
-    } else {
-        match named.rsplit_once(':') {
-            Some((path, tag)) if !path.is_empty() && !tag.is_empty() => (path.into(), Some(tag)),
-            _ => (whole, None),
-        }
-    };
+    let (path, tag) = split(named);
     let meta = path.metadata().map_err(|e| Error::io("open", &path, e))?;
     let (file, bytes) = if meta.is_dir() {
         of_layout(&path, tag, wanted).map_err(|source| ServiceError::Layout {
@@ -56,6 +48,22 @@ pub fn config(named: &str, wanted: &Platform) -> Result<ImageConfig> {
         );
     }
     Ok(image)
+}
+
+/// The path, and the tag after a colon, both of which may have colons of their
+/// own: the longest path that exists.
+fn split(named: &str) -> (PathBuf, Option<&str>) {
+    let whole = PathBuf::from(named);
+    if whole.exists() {
+        return (whole, None);
+    }
+    let colons = named.rmatch_indices(':');
+    let halves = colons.map(|(at, _)| (&named[..at], &named[at + 1..]));
+    let mut halves = halves.filter(|(path, tag)| !path.is_empty() && !tag.is_empty());
+    match halves.find(|(path, _)| Path::new(path).exists()) {
+        Some((path, tag)) => (path.into(), Some(tag)),
+        None => (whole, None),
+    }
 }
 
 fn of_layout(

@@ -180,11 +180,13 @@ fn check_word(node: &Node, words: &[&'static str], trail: &Trail, report: &Repor
     if words.contains(&text) {
         return;
     }
-    let hint =
-        suggest::nearest(text, words.iter().copied()).map(|word| format!("did you mean {word:?}?"));
-    let reason = match words {
-        [word] => format!("{} is not {word}", quote(text)),
-        _ => format!("{} is none of {}", quote(text), words.join(", ")),
+    let (reason, hint) = match words {
+        [word] => (format!("{} is not {word}", quote(text)), None),
+        _ => (
+            format!("{} is none of {}", quote(text), words.join(", ")),
+            suggest::nearest(text, words.iter().copied())
+                .map(|word| format!("did you mean {word:?}?")),
+        ),
     };
     report.add(node.at, trail, reason, hint);
 }

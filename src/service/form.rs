@@ -11,7 +11,8 @@ use crate::document::quote;
 pub struct Form {
     /// What the schema calls it.
     pub name: &'static str,
-    /// A regular expression (ECMA 262) that holds for every valid value.
+    /// A regular expression (ECMA 262, without what not every reader has, as
+    /// looking ahead) that holds for every valid value and few others.
     pub pattern: &'static str,
     /// What may stand for it in JSON without quotes.
     pub unquoted: Unquoted,
@@ -93,7 +94,7 @@ pub const VALUE: Form = Form {
 /// An absolute path without `.`, `..` and double slashes, below the root.
 pub const PATH: Form = Form {
     name: "path",
-    pattern: "^(/(?!\\.\\.?(/|$))[^/\\u0000]+)+$",
+    pattern: "^(/[^/\\u0000]+)+$",
     unquoted: Unquoted::Nothing,
     check: |text| {
         no_nul(text)?;
@@ -107,7 +108,7 @@ pub const PATH: Form = Form {
 /// As [`PATH`], or the root itself.
 pub const DIRECTORY: Form = Form {
     name: "directory",
-    pattern: "^(/|(/(?!\\.\\.?(/|$))[^/\\u0000]+)+)$",
+    pattern: "^(/|(/[^/\\u0000]+)+)$",
     unquoted: Unquoted::Nothing,
     check: |text| {
         no_nul(text)?;
@@ -135,7 +136,7 @@ fn directory(text: &str) -> Result<(), String> {
 /// A parent cgroup: a path, absolute or not, or a systemd slice.
 pub const CGROUP: Form = Form {
     name: "cgroup",
-    pattern: "^/?(?!\\.\\.?(/|$))[^/\\n\\u0000]+(/(?!\\.\\.?(/|$))[^/\\n\\u0000]+)*$",
+    pattern: "^/?[^/\\n\\u0000]+(/[^/\\n\\u0000]+)*$",
     unquoted: Unquoted::Nothing,
     check: |text| {
         no_nul(text)?;

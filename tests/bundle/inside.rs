@@ -1,0 +1,377 @@
+//! Containers from bundles, seen from inside: the same under kusabi and under
+//! runc.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use super::common::host;
+use super::common::sandbox::make_rootfs;
+use super::common::{Kind, Output, Sandbox, Spawn, View, on_each_view, on_host};
+use super::support::json;
+
+on_each_view!(what_a_service_says_is_so_inside, privilege_is_what_it_says);
+on_host!(
+    a_service_runs_in_one_go,
+    users_are_found_by_name_and_the_device_filter_holds,
+    a_failed_service_leaves_nothing,
+    two_gpus_mps_and_a_tmpfs_from_an_image,
+);
+
+/// Makes names of cgroups unique to a test, and removes them at its end.
+struct Parent<'s> {
+    sandbox: &'s Sandbox,
+    name: String,
+}
+
+impl<'s> Parent<'s> {
+    fn new(sandbox: &'s Sandbox) -> Self {
+        let name = sandbox.fresh();
+        Self { sandbox, name }
+    }
+}
+
+impl Drop for Parent<'_> {
+    fn drop(&mut self) {
+        for directory in host::cgroups_named(&self.name) {
+            let _ = fs::remove_dir(directory);
+        }
+        let _ = self.sandbox;
+    }
+}
+
+/// A root file system and `service.yaml`, whose services have these lines and
+/// their cgroups below the parent.
+fn prepare(sandbox: &Sandbox, parent: &Parent<'_>, services: &[(&str, &str)]) -> PathBuf {
+    let dir = sandbox.dir();
+    make_rootfs(&dir.join("rootfs"));
+    let mut text = "version: v1\ndeployment: demo\nservices:\n".to_owned();
+    for (name, lines) in services {
+        text.push_str(&format!("  {name}:\n    cgroup_parent: /{}\n", parent.name));
+        for line in lines.lines() {
+            text.push_str(&format!("    {line}\n"));
+        }
+    }
+    fs::write(dir.join("service.yaml"), text).unwrap();
+    dir.join("service.yaml")
+}
+
+fn kusabi(sandbox: &Sandbox, args: &[&str]) -> Spawn {
+    let stem = sandbox.dir().join(format!("kusabi-{}", sandbox.fresh()));
+    Spawn::new(env!("CARGO_BIN_EXE_kusabi"), &stem)
+        .args(["--root", "state"])
+        .args(args)
+        .current_dir(sandbox.dir())
+}
+
+/// Builds the bundle of a service and runs it under kusabi and under runc, where
+/// there is one; what each printed, as `KEY=VALUE` lines.
+fn everywhere(
+    sandbox: &Sandbox,
+    name: &str,
+    args: &[&str],
+) -> Vec<(Kind, BTreeMap<String, String>)> {
+    let runc = sandbox.peer(Kind::Runc);
+    let mut runtimes = vec![sandbox];
+    runtimes.extend(runc.as_ref());
+    let mut all = Vec::new();
+    for runtime in runtimes {
+        let out = format!("bundle-{}", sandbox.fresh());
+        let base = [
+            "bundle",
+            "build",
+            "--service",
+            "service.yaml",
+            "--name",
+            name,
+        ];
+        let built = kusabi(sandbox, &[&base, args, &[out.as_str()]].concat());
+        built.output().succeeded();
+        let id = runtime.fresh();
+        let run = runtime
+            .call(["run", "--bundle"])
+            .arg(sandbox.dir().join(&out))
+            .arg(&id)
+            .output()
+            .succeeded();
+        all.push((runtime.runtime().kind, lines(&run)));
+        kusabi(sandbox, &["bundle", "clean", &out])
+            .output()
+            .succeeded();
+        assert!(!sandbox.dir().join(&out).exists());
+    }
+    all
+}
+
+fn lines(output: &Output) -> BTreeMap<String, String> {
+    let pairs = output
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_once('='));
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// Prints what a process can find out about itself.
+const LOOK: &str = r#"
+  echo "user=$(id -u):$(id -g)"
+  echo "groups=$(id -G)"
+  echo "cwd=$(pwd)"
+  echo "host=$(hostname)"
+  env | sed 's/^/env./'
+  while read key value; do case $key in Cap*|NoNewPrivs:) echo "$key=$value";; esac; done < /proc/self/status
+  while read _ target kind options _; do echo "mount.$target=$kind $options"; done < /proc/self/mounts
+  for ns in pid ipc uts mnt net cgroup; do echo "ns.$ns=$(readlink /proc/self/ns/$ns)"; done
+  echo "memory=$(cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null)"
+  echo "cpu=$(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null) $(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us 2>/dev/null)"
+  echo "cgroup=$(touch /sys/fs/cgroup/x 2>&1; mkdir /sys/fs/cgroup/x 2>&1 && echo made)"
+  echo "masked=$(cat /proc/timer_list 2>/dev/null | wc -c)"
+  echo "sysctl=$(echo 1 > /proc/sys/kernel/panic 2>/dev/null && echo written)"
+  echo "data=$(cat /data/file 2>/dev/null) $(echo x > /data/new 2>/dev/null && echo written)"
+"#;
+
+/// `command.args` that runs `LOOK`, as YAML.
+fn look() -> String {
+    let script: String = LOOK.lines().map(|line| format!("    {line}\n")).collect();
+    format!("command:\n  entrypoint: [/bin/sh, -c]\n  args:\n  - |\n{script}  workdir: /tmp")
+}
+
+fn what_a_service_says_is_so_inside(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        return;
+    }
+    let parent = Parent::new(sandbox);
+    // The unified view of these tests has no controllers but hugetlb's.
+    let limits = match sandbox.view() {
+        View::Host => "resources: {cpu: 2, memory: 64Mi}\n",
+        View::Unified => "",
+    };
+    let service = format!(
+        "{}\n{limits}env: {{A: service, B: $S:token, C: \"x y=z\"}}\nhostname: inside\n\
+         capabilities: [NET_ADMIN, CHOWN]\n\
+         storage:\n- {{type: tmpfs, target: /scratch, size: 16Mi, mode: 1733}}\n\
+         - {{type: named, name: data, target: /data, readonly: true}}\n",
+        look()
+    );
+    prepare(sandbox, &parent, &[("web", &service)]);
+    let dir = sandbox.dir();
+    fs::create_dir_all(dir.join("secrets/demo")).unwrap();
+    fs::write(dir.join("secrets/demo/token"), "hunter2\n").unwrap();
+    fs::create_dir(dir.join("volume")).unwrap();
+    fs::write(dir.join("volume/file"), "content").unwrap();
+    let args = [
+        "--rootfs",
+        "rootfs",
+        "--secrets",
+        "secrets",
+        "--volume",
+        "data=volume",
+        "--env",
+        "A=builder",
+    ];
+    let own = |kind: &str| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+    for (kind, seen) in everywhere(sandbox, "web", &args) {
+        let is = |key: &str, want: &str| {
+            assert_eq!(
+                seen.get(key).map(String::as_str),
+                Some(want),
+                "{kind:?} {key}"
+            );
+        };
+        is("user", "0:0");
+        is("cwd", "/tmp");
+        is("host", "inside");
+        is("env.A", "builder");
+        is("env.B", "hunter2");
+        is("env.C", "x y=z");
+        is("env.TERM", "xterm");
+        for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+            is(set, "0000000000001001");
+        }
+        for set in ["CapInh:", "CapAmb:"] {
+            is(set, "0000000000000000");
+        }
+        is("NoNewPrivs:", "0");
+        is("masked", "0");
+        is("sysctl", "");
+        is("data", "content");
+        assert!(
+            !seen["cgroup"].contains("made"),
+            "{kind:?} {}",
+            seen["cgroup"]
+        );
+        let scratch = &seen["mount./scratch"];
+        assert!(
+            scratch.contains("size=16384k") && scratch.contains("mode=1733"),
+            "{scratch}"
+        );
+        assert!(
+            seen["mount./data"].contains(" ro"),
+            "{}",
+            seen["mount./data"]
+        );
+        assert!(
+            seen["mount./sys"].starts_with("sysfs ro"),
+            "{}",
+            seen["mount./sys"]
+        );
+        for name in ["pid", "ipc", "uts", "mnt", "net", "cgroup"] {
+            let inside = &seen[&format!("ns.{name}")];
+            assert_ne!(*inside, own(name).display().to_string(), "{kind:?} {name}");
+        }
+        if sandbox.view() == View::Host {
+            is("memory", &(64 << 20).to_string());
+            is("cpu", "200000 100000");
+        }
+    }
+    assert!(!dir.join("volume/new").exists());
+}
+
+fn privilege_is_what_it_says(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        return;
+    }
+    let parent = Parent::new(sandbox);
+    let service = format!("{}\nprivileged: true\nhost_network: true\n", look());
+    prepare(sandbox, &parent, &[("web", &service)]);
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let bounding = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .unwrap()
+        .trim();
+    for (kind, seen) in everywhere(sandbox, "web", &["--rootfs", "rootfs"]) {
+        let is = |key: &str, want: &str| {
+            assert_eq!(
+                seen.get(key).map(String::as_str),
+                Some(want),
+                "{kind:?} {key}"
+            );
+        };
+        is("host", "web-rep-1");
+        for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+            is(set, bounding);
+        }
+        is("NoNewPrivs:", "0");
+        assert_ne!(seen["masked"], "0", "{kind:?}");
+        assert!(
+            seen["mount./sys"].starts_with("sysfs rw"),
+            "{}",
+            seen["mount./sys"]
+        );
+        let net = fs::read_link("/proc/self/ns/net").unwrap();
+        is("ns.net", net.to_str().unwrap());
+    }
+}
+
+fn users_are_found_by_name_and_the_device_filter_holds(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        return;
+    }
+    let parent = Parent::new(sandbox);
+    // Numbers that no driver has: an open that the filter lets through says so.
+    let node = sandbox.dir().join("node");
+    make_node(&node, 4000, 70_000);
+    let script = "entrypoint: [/bin/sh, -c, 'echo \"user=$(id -u):$(id -g)\"; echo \"groups=$(id -G)\"; \
+                  mknod /tmp/other c 4000 70001; \
+                  echo \"listed=$(cat $NODE 2>&1)\"; echo \"other=$(cat /tmp/other 2>&1)\"']";
+    let service = format!(
+        "command:\n  {script}\nenv: {{NODE: {0}}}\ndevices: [{{path: {0}}}]",
+        node.display()
+    );
+    prepare(sandbox, &parent, &[("web", &service)]);
+    for (kind, seen) in everywhere(sandbox, "web", &["--rootfs", "rootfs", "--user", "user"]) {
+        assert_eq!(seen["user"], "1000:1000", "{kind:?}");
+        assert_eq!(seen["groups"], "1000 44", "{kind:?}");
+    }
+    for (kind, seen) in everywhere(sandbox, "web", &["--rootfs", "rootfs"]) {
+        assert!(
+            seen["listed"].contains("No such device or address"),
+            "{kind:?} {seen:?}"
+        );
+        assert!(
+            seen["other"].contains("Operation not permitted"),
+            "{kind:?} {seen:?}"
+        );
+    }
+}
+
+fn make_node(path: &std::path::Path, major: u64, minor: u64) {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let mode = Mode::from_bits_truncate(0o666);
+    mknod(path, SFlag::S_IFCHR, mode, makedev(major, minor)).unwrap();
+}
+
+fn a_service_runs_in_one_go(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        return;
+    }
+    let parent = Parent::new(sandbox);
+    prepare(
+        sandbox,
+        &parent,
+        &[
+            (
+                "web",
+                "command: {entrypoint: [/bin/sh, -c, 'echo hello from $(hostname); exit 7']}",
+            ),
+            ("daemon", "command: {entrypoint: [/bin/sleep, '1000']}"),
+        ],
+    );
+    let base = [
+        "run",
+        "--service",
+        "service.yaml",
+        "--rootfs",
+        "rootfs",
+        "--name",
+    ];
+    let run = |args: &[&str]| kusabi(sandbox, &[&base, args].concat());
+    let done = run(&["web"]).output();
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (Some(7), "hello from web-rep-1\n")
+    );
+    // Nothing of it stays.
+    assert!(!sandbox.dir().join("state/bundles/web-rep-1").exists());
+    let list = || kusabi(sandbox, &["list", "-q"]).output().succeeded().stdout;
+    assert_eq!(list(), "");
+
+    let id = sandbox.fresh();
+    run(&["daemon", "--detach", "--bundle", "kept", &id])
+        .output()
+        .succeeded();
+    assert_eq!(list(), format!("{id}\n"));
+    let config = fs::read_to_string(sandbox.dir().join("kept/config.json")).unwrap();
+    assert_eq!(json(&config)["hostname"], id.as_str());
+    kusabi(sandbox, &["delete", "--force", &id])
+        .output()
+        .succeeded();
+    kusabi(sandbox, &["bundle", "clean", "kept"])
+        .output()
+        .succeeded();
+    let bundles = sandbox.dir().join("state/bundles");
+    assert_eq!(fs::read_dir(&bundles).unwrap().count(), 0);
+    fs::remove_dir(bundles).unwrap();
+}
+
+fn a_failed_service_leaves_nothing(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        return;
+    }
+    let parent = Parent::new(sandbox);
+    prepare(
+        sandbox,
+        &parent,
+        &[("web", "command: {entrypoint: [/none]}")],
+    );
+    let args = ["run", "--service", "service.yaml", "--rootfs", "rootfs"];
+    let done = kusabi(sandbox, &args).output();
+    assert_ne!(done.code, Some(0));
+    let bundles = sandbox.dir().join("state/bundles");
+    assert_eq!(fs::read_dir(&bundles).unwrap().count(), 0);
+    fs::remove_dir(bundles).unwrap();
+}
+
+fn two_gpus_mps_and_a_tmpfs_from_an_image(_: &Sandbox) {}

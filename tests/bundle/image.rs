@@ -160,7 +160,7 @@ fn a_layout_that_is_not_what_it_says_is_refused() {
     );
 
     // The same length, another content.
-    layout.index(&[image.clone()]);
+    layout.index(std::slice::from_ref(&image));
     let good = fs::read_to_string(workspace.path().join(&blob)).unwrap();
     workspace.write(
         &blob,

@@ -88,12 +88,16 @@ fn overlay(exe: &Path, state_root: &Path) -> io::Result<OwnedFd> {
         ));
     }
     let context = Context::open(c"overlay")?;
-    let lower = |p: &Path| {
-        CString::new(p.as_os_str().as_bytes())
-            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
-    };
-    context.set(c"lowerdir+", Some(&lower(dir)?))?;
-    context.set(c"lowerdir+", Some(&lower(&dummy)?))?;
+    let add =
+        |path: &Path| context.set(c"lowerdir+", Some(&nul_ended(path.as_os_str().as_bytes())?));
+    match add(dir) {
+        Ok(()) => add(&dummy)?,
+        // Before Linux 6.8 there is only the list, in one string of 255 bytes.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            context.set(c"lowerdir", Some(&lower_list(dir, &dummy)?))?;
+        }
+        Err(e) => return Err(e),
+    }
     let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
     let mount = context.mount(attributes)?;
     let flags =
@@ -119,6 +123,28 @@ fn overlay(exe: &Path, state_root: &Path) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
+fn nul_ended(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Two directories as overlayfs' `lowerdir` wants them: a colon in a name, and
+/// what escapes one, is escaped.
+fn lower_list(first: &Path, second: &Path) -> io::Result<CString> {
+    let mut list = Vec::new();
+    for path in [first, second] {
+        if !list.is_empty() {
+            list.push(b':');
+        }
+        for &byte in path.as_os_str().as_bytes() {
+            if matches!(byte, b':' | b'\\') {
+                list.push(b'\\');
+            }
+            list.push(byte);
+        }
+    }
+    nul_ended(&list)
+}
+
 /// A sealed copy in memory.
 fn copy(exe: &Path) -> io::Result<OwnedFd> {
     let mut source = File::open(exe)?;
@@ -133,4 +159,15 @@ fn copy(exe: &Path) -> io::Result<OwnedFd> {
     }
     sys::seal_memfd(target.as_fd())?;
     Ok(target.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colons_and_backslashes_in_lower_directories_are_escaped() {
+        let list = lower_list(Path::new("/a:b\\c"), Path::new("/run")).unwrap();
+        assert_eq!(list.to_bytes(), br"/a\:b\\c:/run");
+    }
 }

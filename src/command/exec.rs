@@ -10,6 +10,7 @@ use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::runtime::exec::{ExecRequest, exec};
+use crate::runtime::process::inherit;
 use crate::runtime::state::Store;
 use crate::runtime::supervise::Supervisor;
 use crate::runtime::{RuntimeError, notify, seal, start};
@@ -81,7 +82,8 @@ fn execute(context: &Context<'_>, arguments: &Exec) -> Result<u8> {
 /// what the flags change.
 fn process(arguments: &Exec, document: &Document) -> Result<(Value, String)> {
     if let Some(path) = &arguments.process {
-        return Ok((read_process(path)?, path.display().to_string()));
+        let process = inherit(read_process(path)?, &document.value()["process"]);
+        return Ok((process, path.display().to_string()));
     }
     let mut process = document.value()["process"].clone();
     // Readiness is the affair of the container's own program.

@@ -14,6 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::RuntimeError;
 use super::child::{self, ChildEnds, ChildPlan};
+use super::join::Joins;
 use super::process::ProcessSpec;
 use super::state::Locked;
 use super::tail::message;
@@ -26,11 +27,19 @@ pub struct CloneRequest<'a> {
     pub flags: u64,
     /// A pid namespace to be born in.
     pub pid_namespace: Option<BorrowedFd<'a>>,
-    /// The same, and the user namespace, for callers who are not the host's root.
-    pub through: Option<Through<'a>>,
+    /// Namespaces that a helper joins before it clones.
+    pub way: Option<Way<'a>>,
     /// The container, whose directory is also where a socket may be made for a
     /// moment.
     pub locked: &'a Locked,
+}
+
+/// How a helper process, whose sibling is then born, gets to where that is to be.
+pub enum Way<'a> {
+    /// Into namespaces of a container, or into one by its file.
+    Through(Through<'a>),
+    /// Into what a configuration gives by path.
+    Paths(&'a Joins),
 }
 
 /// Being born by way of a helper that joins namespaces which we could not leave
@@ -81,10 +90,12 @@ pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan) -> Result<Newborn> {
         Some(namespace) => Some(enter_pid_namespace(namespace)?),
         None => None,
     };
-    let cloned = match &request.through {
-        Some(through) => clone_through(through, request.flags, plan.entry.clone_into())?,
-        None => clone3(request.flags, plan.entry.clone_into(), false)
-            .map_err(|e| RuntimeError::syscall(CLONE, e))?,
+    let cgroup = plan.entry.clone_into();
+    let cloned = match &request.way {
+        Some(way) => clone_by(way, request.flags, cgroup)?,
+        None => {
+            clone3(request.flags, cgroup, false).map_err(|e| RuntimeError::syscall(CLONE, e))?
+        }
     };
     match cloned {
         Cloned::Child => {
@@ -126,65 +137,79 @@ pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan) -> Result<Newborn> {
 const CLONE: &str = "clone the container's process";
 
 /// [`clone3`] by way of a helper. The process is a child of ours all the same.
-fn clone_through(
-    through: &Through<'_>,
-    flags: u64,
-    cgroup: Option<BorrowedFd<'_>>,
-) -> Result<Cloned> {
-    const ENTER: &str = "join the container's namespaces";
+fn clone_by(way: &Way<'_>, flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
     let failed = |e: io::Error| RuntimeError::syscall("start a helper process", e);
     let (ours, theirs) = pair().map_err(failed)?;
-    let helper = match clone3(0, None, false).map_err(failed)? {
+    // Once in another user namespace, nobody may put a process into a cgroup that
+    // belongs to ours: who is going there starts from the cgroup.
+    let (helpers, own) = match way {
+        Way::Through(_) => (None, cgroup),
+        Way::Paths(_) => (cgroup, None),
+    };
+    let helper = match clone3(0, helpers, false).map_err(failed)? {
         Cloned::Parent { pidfd, .. } => pidfd,
         Cloned::Child => {
             drop(ours);
-            let born = through
-                .enter()
-                .map_err(|e| (b'n', e))
-                .and_then(|()| clone3(flags, cgroup, true).map_err(|e| (b'c', e)));
-            let (tag, number, pidfd) = match born {
-                Ok(Cloned::Child) => return Ok(Cloned::Child),
-                Ok(Cloned::Parent { pid, pidfd }) => (b'k', pid, Some(pidfd)),
-                Err((tag, e)) => (tag, e.raw_os_error().unwrap_or(libc::EIO), None),
+            let there = match way {
+                Way::Through(through) => through.enter(),
+                Way::Paths(joins) => joins.enter(),
             };
-            let mut bytes = vec![tag];
-            bytes.extend(number.to_ne_bytes());
+            let (answer, pidfd) = match there.map(|()| clone3(flags, own, true)) {
+                Ok(Ok(Cloned::Child)) => return Ok(Cloned::Child),
+                Ok(Ok(Cloned::Parent { pid, pidfd })) => (tagged(b'k', pid), Some(pidfd)),
+                Ok(Err(e)) => (tagged(b'c', e.raw_os_error().unwrap_or(libc::EIO)), None),
+                Err(text) => ([b"e", text.as_bytes()].concat(), None),
+            };
             // The parent is gone otherwise, and nobody waits for an answer.
-            let _ = send_fd(theirs.as_fd(), &bytes, pidfd.as_ref().map(AsFd::as_fd));
+            let _ = send_fd(theirs.as_fd(), &answer, pidfd.as_ref().map(AsFd::as_fd));
             crate::sys::process::exit_now(0)
         }
     };
     drop(theirs);
-    let answer = recv_fd(ours.as_fd(), 5);
+    let answer = recv_fd(ours.as_fd(), 4096);
     reap(&helper);
     let (bytes, pidfd) =
         answer.map_err(|e| RuntimeError::syscall("listen to the helper process", e))?;
     let number = bytes.get(1..5).and_then(|n| <[u8; 4]>::try_from(n).ok());
     let number = number.map_or(libc::EIO, i32::from_ne_bytes);
-    let refused = |action: &str| {
-        let source = io::Error::from_raw_os_error(number);
-        Err(RuntimeError::syscall(action, source).into())
-    };
     match (bytes.first(), pidfd) {
         (Some(b'k'), Some(pidfd)) => Ok(Cloned::Parent { pid: number, pidfd }),
-        (Some(b'n'), _) => refused(ENTER),
-        (Some(b'c'), _) => refused(CLONE),
+        (Some(b'c'), _) => {
+            let source = io::Error::from_raw_os_error(number);
+            Err(RuntimeError::syscall(CLONE, source).into())
+        }
+        (Some(b'e'), _) => {
+            let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
+            Err(RuntimeError::Init(text).into())
+        }
         _ => Err(RuntimeError::Init("the helper process was killed".into()).into()),
     }
 }
 
+fn tagged(tag: u8, number: i32) -> Vec<u8> {
+    [&[tag], &number.to_ne_bytes()[..]].concat()
+}
+
 impl Through<'_> {
-    fn enter(&self) -> io::Result<()> {
-        if let Some(score) = self.oom_score_adj {
-            fs::write("/proc/self/oom_score_adj", score.to_string())?;
-        }
-        // Nobody in there may look into this process (CVE-2016-9962).
-        crate::sys::process::prctl(libc::PR_SET_DUMPABLE, 0)?;
-        setns(self.target, self.flags)
+    fn enter(&self) -> Result<(), String> {
+        let enter = || {
+            if let Some(score) = self.oom_score_adj {
+                fs::write("/proc/self/oom_score_adj", score.to_string())?;
+            }
+            // Nobody in there may look into this process (CVE-2016-9962).
+            crate::sys::process::prctl(libc::PR_SET_DUMPABLE, 0)?;
+            setns(self.target, self.flags)
+        };
+        enter().map_err(|e: io::Error| {
+            format!(
+                "join the container's namespaces: {}",
+                crate::error::reason(&e)
+            )
+        })
     }
 }
 
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,

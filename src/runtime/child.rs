@@ -20,7 +20,9 @@ use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
 
 use super::attributes;
+use super::credentials::KindText;
 use super::fifo::Gate;
+use super::lsm;
 use super::tail::{self, Ends, Plan, Tail};
 use crate::cgroup::Entry;
 use crate::rootfs::{Preflight, Stage};
@@ -48,6 +50,8 @@ pub struct ChildPlan {
     pub user_namespace: bool,
     /// Namespaces to join: a descriptor and `CLONE_NEW*` flags.
     pub join: Vec<(OwnedFd, i32)>,
+    /// Names to set once they are joined.
+    pub uts_names: UtsNames,
     /// A new time namespace, with the lines of `timens_offsets`.
     pub time_namespace: Option<String>,
     /// Whether the parent has to reach into this process without being root.
@@ -62,6 +66,29 @@ pub struct ChildPlan {
     pub tail: Plan,
     /// Where init waits for `start`.
     pub gate: Option<Gate>,
+}
+
+/// Names of the machine for a UTS namespace that the library has not made.
+#[derive(Debug, Clone, Default)]
+pub struct UtsNames {
+    /// `hostname`.
+    pub host: Option<String>,
+    /// `domainname`.
+    pub domain: Option<String>,
+}
+
+impl UtsNames {
+    fn set(&self) -> Result<(), String> {
+        if let Some(name) = &self.host {
+            nix::unistd::sethostname(name)
+                .map_err(|e| format!("sethostname: {}", std::io::Error::from(e).kind_text()))?;
+        }
+        if let Some(name) = &self.domain {
+            sys::process::set_domain_name(name)
+                .map_err(|e| format!("setdomainname: {}", e.kind_text()))?;
+        }
+        Ok(())
+    }
 }
 
 /// What [`Preflight::stage`] takes.
@@ -148,6 +175,7 @@ fn before_library(
     if plan.user_namespace {
         become_namespace_root(plan.tail.keep_groups)?;
     }
+    plan.uts_names.set()?;
     // Becoming another user has changed it.
     if plan.stays_dumpable {
         dumpable(1)?;
@@ -166,7 +194,8 @@ fn before_library(
         preflight.stage(&stage, tree).map_err(|e| e.to_string())?;
     }
     if let Some(name) = &plan.keyring {
-        join_keyring(name, plan.user_namespace)?;
+        let extra = keyring_search(plan.is_exec, plan.user_namespace);
+        join_keyring(name, extra, &plan.tail.process.selinux_label)?;
     }
     tracing::debug!("child process in init()");
     // What createContainer hooks are told; the library runs no others for us.
@@ -285,20 +314,33 @@ fn enter_time_namespace(offsets: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A session keyring of the container's own, searchable by those who may be the
-/// container: with a user namespace by other ids, else by the owner.
-fn join_keyring(name: &CString, user_namespace: bool) -> Result<(), String> {
+/// Who may search the session keyring besides its possessors: those who may be the
+/// container, with a user namespace other ids, else the owner. `exec` joins what
+/// init has made.
+fn keyring_search(is_exec: bool, user_namespace: bool) -> u32 {
     const OTHER_SEARCH: u32 = 0x8;
     const USER_SEARCH: u32 = 0x8_0000;
-    let extra = if user_namespace {
-        OTHER_SEARCH
-    } else {
-        USER_SEARCH
-    };
+    match (is_exec, user_namespace) {
+        (true, _) => 0,
+        (false, true) => OTHER_SEARCH,
+        (false, false) => USER_SEARCH,
+    }
+}
+
+/// The container's session keyring, so that its processes do not see those of the
+/// runtime's caller.
+fn join_keyring(name: &CString, extra: u32, label: &str) -> Result<(), String> {
+    if !label.is_empty() {
+        lsm::label_keys(label)?;
+    }
     match sys::process::join_session_keyring(name, extra) {
         Err(e) if e.raw_os_error() != Some(libc::ENOSYS) => {
-            Err(format!("unable to join session keyring: {e}"))
+            return Err(format!("unable to join session keyring: {}", e.kind_text()));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    if label.is_empty() {
+        return Ok(());
+    }
+    lsm::label_keys("")
 }

@@ -8,6 +8,7 @@ mod judge;
 mod place;
 mod record;
 mod stage;
+mod validate;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,9 +20,9 @@ pub(super) use self::judge::check_preserved;
 pub use self::judge::seccomp_cache;
 pub use self::place::verify_filter;
 use self::stage::Kept;
-pub(super) use self::stage::id_mappings;
+pub(super) use self::stage::{id_mappings, keyring};
 use super::RuntimeError;
-use super::birth::{self, CloneRequest, Newborn, Through};
+use super::birth::{self, CloneRequest, Newborn, Through, Way};
 use super::child::ChildPlan;
 use super::console;
 use super::fault::{Step, point};
@@ -115,7 +116,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
         notify::make_directory(&dir)?;
     }
     let judged = Judged::new(store, request)?;
-    let planned = place::plan(request)?;
+    let planned = place::plan(request, &judged)?;
     let mut state = record::initial(request, &judged, planned.1.cgroup())?;
     locked.write(&state)?;
     point(Step::CreateState)?;
@@ -195,24 +196,27 @@ fn spawn(
 ) -> Result<Newborn> {
     // Hooks and relative paths of the configuration start at the bundle.
     std::env::set_current_dir(request.bundle).map_err(|e| Error::io("chdir", request.bundle, e))?;
-    let pid_namespace = judged
-        .namespaces
-        .path(NamespaceKind::Pid)
-        .map(|path| fs::File::open(path).map_err(|e| Error::io("open", path, e)))
-        .transpose()?;
-    let mut pid_namespace = pid_namespace.as_ref().map(AsFd::as_fd);
-    let through = pid_namespace
-        .take_if(|_| !request.caller.is_host_root())
-        .map(|target| Through {
-            target,
-            flags: libc::CLONE_NEWPID,
-            oom_score_adj: None,
-        });
+    let joins = &judged.joins;
+    let mut pid_namespace = joins.pid();
+    let way = if joins.need_helper() {
+        pid_namespace = None;
+        Some(Way::Paths(joins))
+    } else {
+        pid_namespace
+            .take_if(|_| !request.caller.is_host_root())
+            .map(|target| {
+                Way::Through(Through {
+                    target,
+                    flags: libc::CLONE_NEWPID,
+                    oom_score_adj: None,
+                })
+            })
+    };
     birth::spawn(
         &CloneRequest {
             flags: stage::clone_flags(&judged.namespaces),
             pid_namespace,
-            through,
+            way,
             locked,
         },
         plan,

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::RuntimeError;
 use super::attributes::Attributes;
-use super::birth::{self, CloneRequest, Newborn, Through};
-use super::child::ChildPlan;
+use super::birth::{self, CloneRequest, Newborn, Through, Way};
+use super::child::{ChildPlan, UtsNames};
 use super::console;
 use super::create::{seccomp_cache, verify_filter};
 use super::credentials::Capabilities;
@@ -173,7 +173,7 @@ pub fn exec(
         let clone = CloneRequest {
             flags: 0,
             pid_namespace: (private_pid && through.is_none()).then(|| pidfd.as_fd()),
-            through,
+            way: through.map(Way::Through),
             locked,
         };
         match birth::spawn(&clone, plan) {
@@ -322,9 +322,10 @@ fn child_plan(
         } else {
             vec![(target, flags)]
         },
+        uts_names: UtsNames::default(),
         time_namespace: None,
         stays_dumpable: false,
-        keyring: None,
+        keyring: super::create::keyring(state)?,
         container_id: state.id.clone(),
         bundle: state.bundle.clone(),
         tail: TailPlan {

@@ -266,11 +266,9 @@ fn library_namespaces(namespaces: &Namespaces) -> Value {
             NamespaceKind::Mount if entry.path.is_none() => {
                 item.insert("path".into(), "/proc/self/ns/mnt".into());
             }
-            _ => {
-                if let Some(path) = &entry.path {
-                    item.insert("path".into(), path.to_string_lossy().into());
-                }
-            }
+            // Joined when the library runs.
+            _ if entry.path.is_some() => continue,
+            _ => {}
         }
         list.push(Value::Object(item));
     }

@@ -16,6 +16,7 @@
 //! | `child`, `tail` | the new process before and after libcontainer's part |
 //! | `attributes`, `id_list` | scheduler, priorities, affinity, memory policy |
 //! | `lsm` | AppArmor profiles and SELinux labels |
+//! | `join` | namespaces joined by path |
 //! | `hooks` | hooks run in the runtime's namespaces |
 //! | `seccomp` | profiles compiled once and cached |
 //! | `delegate` | another runtime in our place |
@@ -42,6 +43,7 @@ pub mod hooks;
 pub mod id_list;
 pub mod identity;
 pub mod idmap;
+pub mod join;
 pub mod lower;
 pub mod lower_mounts;
 pub mod lsm;

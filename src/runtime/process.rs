@@ -177,6 +177,39 @@ impl ProcessSpec {
     }
 }
 
+/// What a process of `exec --process` has from the container where it says nothing
+/// itself, as with runc: what confines it above all.
+const INHERITED: [&str; 8] = [
+    "capabilities",
+    "apparmorProfile",
+    "selinuxLabel",
+    "rlimits",
+    "ioPriority",
+    "scheduler",
+    "execCPUAffinity",
+    "oomScoreAdj",
+];
+
+/// Fills in what `process` leaves to the container's own.
+#[must_use]
+pub fn inherit(mut process: Value, container: &Value) -> Value {
+    let says_nothing = |value: &Value| match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    };
+    for field in INHERITED {
+        if says_nothing(&process[field]) && !says_nothing(&container[field]) {
+            process[field] = container[field].clone();
+        }
+    }
+    if process["user"]["umask"].is_null() && !container["user"]["umask"].is_null() {
+        process["user"]["umask"] = container["user"]["umask"].clone();
+    }
+    process
+}
+
 /// Go writes `null` for a list without elements.
 pub(super) fn null_is_empty<'de, D, T>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
 where
@@ -202,6 +235,38 @@ mod tests {
         .unwrap();
         assert!(spec.env.is_empty() && spec.user.additional_gids.is_empty());
         assert_eq!(spec.user.uid, 1);
+    }
+
+    #[test]
+    fn what_exec_does_not_say_is_the_container_s() {
+        let container = json!({
+            "capabilities": {"bounding": ["CAP_CHOWN"]}, "apparmorProfile": "tight",
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1, "soft": 1}],
+            "scheduler": {"policy": "SCHED_BATCH"}, "oomScoreAdj": 100, "env": ["A=1"],
+            "noNewPrivileges": true, "user": {"uid": 3, "umask": 63},
+        });
+        let bare = inherit(json!({"args": ["x"], "rlimits": []}), &container);
+        for field in [
+            "capabilities",
+            "apparmorProfile",
+            "rlimits",
+            "scheduler",
+            "oomScoreAdj",
+        ] {
+            assert_eq!(bare[field], container[field], "{field}");
+        }
+        assert_eq!(bare["user"], json!({"umask": 63}));
+        for field in ["env", "noNewPrivileges"] {
+            assert!(bare[field].is_null(), "{field} is the process's own");
+        }
+        let own = json!({
+            "capabilities": {}, "apparmorProfile": "other", "oomScoreAdj": 0,
+            "user": {"uid": 1, "umask": 0},
+        });
+        let filled = inherit(own.clone(), &container);
+        for field in ["capabilities", "apparmorProfile", "oomScoreAdj", "user"] {
+            assert_eq!(filled[field], own[field], "{field}");
+        }
     }
 
     #[test]

@@ -90,6 +90,9 @@ pub struct State {
     pub leased: bool,
     /// Whether init is in a pid namespace of its own.
     pub private_pid: bool,
+    /// Whether the container shares its creator's session keyring.
+    #[serde(default)]
+    pub shared_keyring: bool,
 }
 
 impl State {

@@ -111,6 +111,28 @@ pub fn setns(fd: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
     check(unsafe { libc::setns(fd.as_raw_fd(), flags) }.into()).map(drop)
 }
 
+/// `ioctl(NS_GET_NSTYPE)`: which kind of namespace a file of nsfs is, as
+/// `CLONE_NEW*`.
+///
+/// # Errors
+/// `ENOTTY` for other files.
+pub fn namespace_kind(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    // _IO(0xb7, 3) of linux/nsfs.h; its type is not the same in every C library.
+    const NS_GET_NSTYPE: u16 = 0xb703;
+    // SAFETY: the request takes no argument.
+    let kind = check(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE.into()) }.into())?;
+    i32::try_from(kind).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
+}
+
+/// `setdomainname(2)`.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN over the UTS namespace; `EINVAL` when too long.
+pub fn set_domain_name(name: &str) -> io::Result<()> {
+    // SAFETY: pointer and length describe the same text.
+    check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }.into()).map(drop)
+}
+
 /// `unshare(2)`.
 ///
 /// # Errors
@@ -286,8 +308,8 @@ pub fn seccomp_filter(program: &[u8], flags: u32) -> io::Result<Option<OwnedFd>>
     check_fd(result).map(Some)
 }
 
-/// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, name)` and lets owners (or, in a user
-/// namespace, others) search it.
+/// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, name)`, then adds to who may do what with
+/// it (`keyctl_setperm(3)`); zero leaves that alone.
 ///
 /// # Errors
 /// The kernel's; `ENOSYS` where keyrings are not built in.
@@ -299,6 +321,9 @@ pub fn join_session_keyring(name: &CStr, extra_permissions: u32) -> io::Result<(
     let key = check(unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr())
     })?;
+    if extra_permissions == 0 {
+        return Ok(());
+    }
     let mut text = [0u8; 512];
     // SAFETY: the kernel writes at most the given length.
     let length = check(unsafe {

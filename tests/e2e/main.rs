@@ -23,6 +23,7 @@ mod filter;
 mod foreground;
 mod hooks;
 mod lifecycle;
+mod namespaces;
 mod net_devices;
 mod parity;
 mod parked;

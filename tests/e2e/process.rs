@@ -22,6 +22,9 @@ on_each_view![
     the_debug_log_has_runc_s_marks,
     no_descriptor_leaks_in,
     preserved_descriptors_arrive,
+    exec_has_the_container_s_keyring_and_not_its_caller_s,
+    exec_of_a_file_keeps_what_confines_the_container,
+    a_label_without_its_module_is_refused,
     errors_go_to_the_log_and_to_stderr,
 ];
 
@@ -411,5 +414,81 @@ fn errors_go_to_the_log_and_to_stderr(sandbox: &Sandbox) {
             time.len() >= 20 && time.as_bytes()[10] == b'T',
             "{time} is not RFC 3339"
         );
+    }
+}
+
+fn exec_has_the_container_s_keyring_and_not_its_caller_s(sandbox: &Sandbox) {
+    let script = "grep _ses /proc/keys | cut -d ' ' -f 1; sleep 100000";
+    let config = Config::shell(script).set("/linux/maskedPaths", json!([]));
+    let bundle = sandbox.bundle(&config);
+    let container = sandbox.run_detached(&bundle);
+    let keys = format!("grep ' _ses.{}: ' /proc/keys | cut -d ' ' -f 1", bundle.id);
+    let of_exec = container.sh(&keys).succeeded().stdout;
+    assert_eq!(of_exec.lines().count(), 1, "{of_exec}");
+    assert!(
+        container.stdout().contains(&of_exec),
+        "{}",
+        container.stdout()
+    );
+
+    let bundle = sandbox.bundle(&config);
+    sandbox
+        .call(["run", "--no-new-keyring", "--detach", "--bundle"])
+        .arg(&bundle.path)
+        .arg(&bundle.id)
+        .output()
+        .succeeded();
+    let keys = format!("grep -c ' _ses.{}: ' /proc/keys", bundle.id);
+    let out = sandbox.call(["exec", &bundle.id, "/bin/sh", "-c", &keys]);
+    assert_eq!(out.output().exited(1).stdout, "0\n");
+}
+
+/// Where the file says nothing, as with runc.
+fn exec_of_a_file_keeps_what_confines_the_container(sandbox: &Sandbox) {
+    let config = Config::sleeper()
+        .set("/process/user/umask", 0o27)
+        .set("/process/oomScoreAdj", 321);
+    let bundle = sandbox.bundle(&config);
+    sandbox.run_detached(&bundle);
+    let file = sandbox.dir().join("process.json");
+    let script = "umask; cat /proc/self/oom_score_adj; ulimit -n; grep CapEff /proc/self/status";
+    let process = json!({"args": ["/bin/sh", "-c", script], "cwd": "/"});
+    fs::write(&file, process.to_string()).unwrap();
+    let out = sandbox
+        .call(["exec", "--process"])
+        .arg(&file)
+        .arg(&bundle.id)
+        .output()
+        .succeeded();
+    assert_eq!(out.stdout, "0027\n321\n1024\nCapEff:\t0000000020000420\n");
+}
+
+fn a_label_without_its_module_is_refused(sandbox: &Sandbox) {
+    let container = sandbox.run_detached(&sandbox.bundle(&Config::sleeper()));
+    for (field, flag, module, absent, present) in [
+        (
+            "selinuxLabel",
+            "--process-label",
+            "/sys/fs/selinux/enforce",
+            "selinux is disabled or not supported",
+            "can't set process label",
+        ),
+        (
+            "apparmorProfile",
+            "--apparmor",
+            "/sys/kernel/security/apparmor",
+            "apparmor: config provided but apparmor not supported",
+            "unable to apply apparmor profile",
+        ),
+    ] {
+        // Where the module is, it has no such label.
+        let words = match fs::exists(module).unwrap() {
+            true => present,
+            false => absent,
+        };
+        let config = Config::sleeper().set(&format!("/process/{field}"), "no-such-label");
+        sandbox.run_config(&config).exited(1).says(words);
+        let out = sandbox.call(["exec", flag, "no-such-label", &container.id, "/bin/true"]);
+        out.output().exited(255).says(words);
     }
 }

@@ -6,16 +6,19 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::CreateRequest;
+use super::stage::id_mappings;
+use super::{CreateRequest, validate};
 use crate::document::Document;
 use crate::edit::{DeviceNode, Hook, HookStage, NamespaceKind};
 use crate::error::Result;
 use crate::rootfs::{self, Preflight};
 use crate::runtime::RuntimeError;
 use crate::runtime::attributes::Attributes;
+use crate::runtime::child::UtsNames;
 use crate::runtime::console;
 use crate::runtime::credentials::Capabilities;
 use crate::runtime::hooks;
+use crate::runtime::join::{self, Joins};
 use crate::runtime::lower::Namespaces;
 use crate::runtime::lsm;
 use crate::runtime::network::{self, Device};
@@ -36,6 +39,12 @@ const PROCESS: &str = "config.json: process";
 pub(super) struct Judged {
     pub process: ProcessSpec,
     pub namespaces: Namespaces,
+    /// Those of them that exist already.
+    pub joins: Joins,
+    /// Names to set in a joined UTS namespace.
+    pub uts_names: UtsNames,
+    /// Who owns the cgroup, where it is delegated.
+    pub cgroup_owner: Option<u32>,
     /// Absolute, without symbolic links.
     pub rootfs: PathBuf,
     pub devices: Vec<DeviceNode>,
@@ -61,8 +70,10 @@ impl Judged {
         let attributes = Attributes::new(&process, &value["linux"], PROCESS)?.for_init();
         lsm::check(&process)?;
         let namespaces = Namespaces::new(document.namespaces()?)?;
-        refuse_unsupported(value, &namespaces)?;
+        refuse_unsupported(&namespaces)?;
         rootless::check(request.caller, document, &namespaces, &process)?;
+        let joins = Joins::open(&namespaces)?;
+        validate::document(value, &namespaces, || joins.is_own_network())?;
         check_preserved(request.preserve_fds + request.listen_fds)?;
         console::check(
             process.terminal,
@@ -90,8 +101,11 @@ impl Judged {
             hooks: document.hooks()?,
             resctrl: resctrl_of(request)?,
             net_devices: network::devices(document, &namespaces, request.rootless_cgroups)?,
+            cgroup_owner: cgroup_owner(value, &joins)?,
+            uts_names: uts_names(value, &namespaces),
             process,
             namespaces,
+            joins,
             rootfs,
             devices,
             bind_devices,
@@ -104,6 +118,46 @@ impl Judged {
     /// The hooks of one stage, in order.
     pub fn hooks(&self, stage: HookStage) -> Vec<Hook> {
         hooks::of_stage(&self.hooks, stage)
+    }
+}
+
+/// Who owns a delegated cgroup. The ids of a joined user namespace are its own;
+/// engines that give them, too, must give the same.
+fn cgroup_owner(value: &Value, joins: &Joins) -> Result<Option<u32>> {
+    let Some(user) = joins.user() else {
+        return Ok(crate::cgroup::delegated_uid(value));
+    };
+    let (uids, gids) = join::mappings(user)?;
+    let linux = &value["linux"];
+    let given = |field: &str| id_mappings(value, field);
+    if !linux["uidMappings"].is_null() || !linux["gidMappings"].is_null() {
+        if given("uidMappings")? != uids || given("gidMappings")? != gids {
+            return Err(RuntimeError::config(
+                "linux.uidMappings",
+                "user namespaces enabled, but both namespace path and non-matching mapping specified -- you may only provide one",
+            )
+            .into());
+        }
+        return Ok(crate::cgroup::delegated_uid(value));
+    }
+    let mut mapped = value.clone();
+    mapped["linux"]["uidMappings"] = serde_json::to_value(uids)
+        .map_err(|e| RuntimeError::config("linux.uidMappings", e.to_string()))?;
+    Ok(crate::cgroup::delegated_uid(&mapped))
+}
+
+/// What the library sets in a new UTS namespace alone.
+fn uts_names(value: &Value, namespaces: &Namespaces) -> UtsNames {
+    if namespaces.path(NamespaceKind::Uts).is_none() {
+        return UtsNames::default();
+    }
+    let name = |field: &str| {
+        let name = value[field].as_str().unwrap_or_default();
+        (!name.is_empty()).then(|| name.to_owned())
+    };
+    UtsNames {
+        host: name("hostname"),
+        domain: name("domainname"),
     }
 }
 
@@ -186,39 +240,11 @@ pub(in crate::runtime) fn check_preserved(count: u32) -> Result<()> {
     Ok(())
 }
 
-fn refuse_unsupported(value: &Value, namespaces: &Namespaces) -> Result<()> {
-    let linux = &value["linux"];
-    let filled = |v: &Value| match v {
-        Value::Null => false,
-        Value::Object(map) => !map.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        _ => true,
-    };
+fn refuse_unsupported(namespaces: &Namespaces) -> Result<()> {
     if !namespaces.is_new(NamespaceKind::Mount) {
         return Err(RuntimeError::config(
             "linux.namespaces",
             "a container without a new mount namespace is not supported by this version of kusabi",
-        )
-        .into());
-    }
-    if namespaces.path(NamespaceKind::User).is_some() {
-        return Err(RuntimeError::config(
-            "linux.namespaces",
-            "joining a user namespace by path is not supported by this version of kusabi",
-        )
-        .into());
-    }
-    if namespaces.is_new(NamespaceKind::User) && !filled(&linux["uidMappings"]) {
-        return Err(RuntimeError::config(
-            "linux.uidMappings",
-            "user namespaces enabled, but no uid mappings found",
-        )
-        .into());
-    }
-    if !namespaces.is_private(NamespaceKind::User) && filled(&linux["uidMappings"]) {
-        return Err(RuntimeError::config(
-            "linux.uidMappings",
-            "user namespace mappings specified, but user namespace isn't enabled in the config",
         )
         .into());
     }

@@ -19,9 +19,9 @@ use crate::runtime::state::{Locked, State};
 use crate::runtime::undo::Undo;
 
 /// The cgroup that will be made, and the hierarchies it is in.
-pub(super) fn plan(request: &CreateRequest<'_>) -> Result<(Layout, Planned)> {
+pub(super) fn plan(request: &CreateRequest<'_>, judged: &Judged) -> Result<(Layout, Planned)> {
     let layout = Layout::detect()?;
-    let planned = Cgroup::plan(&layout, &cgroup_spec(request)?)?;
+    let planned = Cgroup::plan(&layout, &cgroup_spec(request, judged)?)?;
     Ok((layout, planned))
 }
 
@@ -71,14 +71,14 @@ pub(super) fn share(
 ///
 /// # Errors
 /// Fields of the wrong type.
-fn cgroup_spec<'a>(request: &'a CreateRequest<'_>) -> Result<CgroupSpec<'a>> {
+fn cgroup_spec<'a>(request: &'a CreateRequest<'_>, judged: &Judged) -> Result<CgroupSpec<'a>> {
     let document = request.document;
     Ok(CgroupSpec {
         cgroups_path: document.cgroups_path()?,
         id: request.id,
         resources: &document.value()["linux"]["resources"],
         rootless: request.rootless_cgroups,
-        owner: crate::cgroup::delegated_uid(document.value()),
+        owner: judged.cgroup_owner,
     })
 }
 

@@ -47,6 +47,7 @@ pub(super) fn initial(
         resctrl: None,
         systemd: false,
         leased: request.lease.is_some_and(|lease| !lease.is_empty()),
+        shared_keyring: request.no_new_keyring,
         private_pid: judged.namespaces.is_new(NamespaceKind::Pid),
     })
 }

@@ -75,10 +75,11 @@ pub(super) fn plan<'a>(
         no_pivot: request.no_pivot,
         entry: cgroup.entry()?,
         user_namespace: namespaces.is_private(NamespaceKind::User),
-        join: Vec::new(),
+        join: judged.joins.by_the_process()?,
+        uts_names: judged.uts_names.clone(),
         time_namespace: time_offsets(value, namespaces),
         stays_dumpable: request.caller.is_user(),
-        keyring: keyring(request)?,
+        keyring: keyring(state)?,
         container_id: request.id.to_owned(),
         bundle: request.bundle.to_path_buf(),
         tail: TailPlan {
@@ -215,11 +216,15 @@ fn time_offsets(value: &Value, namespaces: &Namespaces) -> Option<String> {
     Some(text)
 }
 
-fn keyring(request: &CreateRequest<'_>) -> Result<Option<CString>> {
-    if request.no_new_keyring {
+/// The name of a container's session keyring, unless it shares its creator's.
+///
+/// # Errors
+/// None for an id that names a directory.
+pub(in crate::runtime) fn keyring(state: &State) -> Result<Option<CString>> {
+    if state.shared_keyring {
         return Ok(None);
     }
-    CString::new(format!("_ses.{}", request.id))
+    CString::new(format!("_ses.{}", state.id))
         .map(Some)
         .map_err(|_| RuntimeError::InvalidId.into())
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use super::builder::{BundleBuilder, Machine};
+use super::gpus;
 use crate::cdi::Mode;
 use crate::cgroup::nested;
 use crate::cgroup::parent::{self, Migration, Wish};
-use crate::command::prepare::resolve as resolve_devices;
+use crate::command::requests::{Situation, plan};
 use crate::document::Document;
 use crate::edit::Plan;
 use crate::error::{Error, Result};
@@ -170,30 +171,31 @@ fn cgroup(builder: &BundleBuilder) -> Result<(Option<String>, Option<Migration>)
 
 /// The plan for what is asked of the host's devices.
 pub(super) fn requested(builder: &BundleBuilder, document: &Document) -> Result<Plan> {
-    if builder.service.resources.gpu.is_some() {
-        return Err(Error::Usage(format!(
-            "services.{}.resources.gpu: not available in this version",
-            builder.name
-        )));
-    }
     let flags = Flags {
         devices: builder.devices.clone(),
+        ..Flags::default()
     };
-    let requests = request::collect(document, &flags)?;
+    let mut requests = request::collect(document, &flags, &builder.policy)?;
+    if let Some(wish) = &builder.service.resources.gpu {
+        gpus::ask(&builder.name, wish, &mut requests)?;
+    }
     if requests.is_empty() {
         return Ok(Plan::default());
     }
     let Some(root) = host_root(&builder.machine) else {
         return Err(Error::Usage(
-            "--device: the host's devices may not be looked at; leave --no-probe out or give --host-root".to_owned(),
+            "devices and GPUs: the host may not be looked at; leave --no-probe out or give --host-root".to_owned(),
         ));
     };
-    resolve_devices(
+    plan(
         &requests,
-        document,
-        &builder.cdi_dirs,
-        Mode::Create,
-        &builder.policy,
-        &root,
+        &Situation {
+            document,
+            cdi_dirs: &builder.cdi_dirs,
+            mode: Mode::Create,
+            policy: &builder.policy,
+            id: None,
+            host: &root,
+        },
     )
 }

@@ -16,6 +16,7 @@
 mod builder;
 mod directory;
 mod facts;
+mod gpus;
 mod marker;
 
 pub use builder::{BundleBuilder, BundleSpec, Machine};

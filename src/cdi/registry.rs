@@ -171,6 +171,18 @@ impl Registry {
         }
     }
 
+    /// Whether any specification defines this name, in conflict or not.
+    #[must_use]
+    pub fn defines(&self, name: &QualifiedName) -> bool {
+        self.devices.contains_key(name)
+    }
+
+    /// Whether any specification defines a device of this `vendor/class`.
+    #[must_use]
+    pub fn has_kind(&self, kind: &str) -> bool {
+        self.devices.keys().any(|name| name.kind() == kind)
+    }
+
     /// Vendors of all valid specifications, sorted.
     #[must_use]
     pub fn vendors(&self) -> BTreeSet<&str> {

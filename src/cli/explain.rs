@@ -13,6 +13,10 @@ pub struct Explain {
     /// Devices beyond those that the bundle asks for.
     #[command(flatten)]
     pub devices: Devices,
+    /// Explain for the host that was recorded in this directory (doctor
+    /// --record) instead of this one
+    #[arg(long, value_name = "DIR")]
+    pub host_root: Option<PathBuf>,
     /// Shape of the output
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub format: ExplainFormat,

@@ -30,12 +30,15 @@ pub(super) fn run(arguments: &Cdi, policy: &Policy) -> Result<()> {
 
 /// Reads the specifications of `explicit` directories, or, without any, of the
 /// places where they are looked for on this host; `configured` are the policy's,
-/// and `host` is the root of the host's files.
+/// and `host` is the root of the host's files. Where that is not this one, this
+/// one's environment and user count for nothing.
 pub(crate) fn registry(explicit: &[PathBuf], configured: &[PathBuf], host: &Path) -> Registry {
-    let spec_dirs = std::env::var("CDI_SPEC_DIRS").ok();
+    let here = host == Path::new("/");
+    let spec_dirs = here.then(|| std::env::var("CDI_SPEC_DIRS").ok()).flatten();
+    let user_dir = here.then(user_dir).flatten();
     let dirs = search_path(
         explicit,
-        user_dir().as_deref(),
+        user_dir.as_deref(),
         spec_dirs.as_deref(),
         configured,
     );

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
-use super::prepare::{Prepared, prepare};
+use super::prepare::{Options, Prepared, prepare};
 use super::rootless::host_paths;
 use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices};
@@ -50,7 +50,13 @@ pub(super) fn create_from(
         ));
     }
     let policy = context.policy()?;
-    let mut prepared = prepare(bundle.bundle.as_deref(), devices, Mode::Create, policy)?;
+    let options = Options {
+        mode: Mode::Create,
+        policy,
+        id: Some(id),
+        host: None,
+    };
+    let mut prepared = prepare(bundle.bundle.as_deref(), devices, &options)?;
     if policy.runtime.write_back {
         prepared.write_back()?;
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::context::{Context, Loaded};
 use super::create::refuse_held;
-use super::prepare::{Prepared, prepare};
+use super::prepare::{Options, Prepared, prepare};
 use crate::cdi::Mode;
 use crate::cli::{self, Bundle, Command, Devices, Invocation, UsageError};
 use crate::edit::Edit;
@@ -83,7 +83,13 @@ pub(super) fn make(
         return Ok(());
     };
     let program = find(programs, std::env::var_os("PATH").as_deref())?;
-    let prepared = prepare(bundle.bundle.as_deref(), devices, Mode::Create, policy)?;
+    let options = Options {
+        mode: Mode::Create,
+        policy,
+        id: None,
+        host: None,
+    };
+    let prepared = prepare(bundle.bundle.as_deref(), devices, &options)?;
     for note in &prepared.plan.notes {
         tracing::warn!("{}", note.text);
     }

@@ -1,7 +1,7 @@
 //! `explain` and `edit`: what would become of a bundle, and doing just that.
 
 use super::output;
-use super::prepare::prepare;
+use super::prepare::{Options, prepare};
 use crate::cdi::Mode;
 use crate::cli::{Edit, Explain, ExplainFormat};
 use crate::error::Result;
@@ -15,8 +15,12 @@ pub fn explain(arguments: &Explain, policy: &Policy) -> Result<()> {
     let prepared = prepare(
         arguments.bundle.as_deref(),
         &arguments.devices,
-        Mode::Explain,
-        policy,
+        &Options {
+            mode: Mode::Explain,
+            policy,
+            id: None,
+            host: arguments.host_root.as_deref(),
+        },
     )?;
     let explanation = prepared.explanation();
     let text = match arguments.format {
@@ -36,8 +40,12 @@ pub fn edit(arguments: &Edit, policy: &Policy) -> Result<()> {
     let prepared = prepare(
         arguments.bundle.as_deref(),
         &arguments.devices,
-        Mode::Create,
-        policy,
+        &Options {
+            mode: Mode::Create,
+            policy,
+            id: None,
+            host: None,
+        },
     )?;
     prepared.write_back()
 }

@@ -19,6 +19,7 @@ mod output;
 mod pause;
 pub(crate) mod prepare;
 mod ps;
+pub(crate) mod requests;
 mod rootless;
 mod run;
 mod spec;

@@ -5,16 +5,16 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{cdi, rootless};
-use crate::cdi::{Context, Mode, Wanted};
+use super::requests::{self, Situation};
+use super::rootless;
+use crate::cdi::Mode;
 use crate::cli::Devices;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
-use crate::host::{nodes, policy_file};
 use crate::policy::Policy;
-use crate::request::{self, Flags, Request, What};
+use crate::request::{self, Flags};
 use crate::rootless::Caller;
 use crate::runtime::state::write_atomically;
 
@@ -68,6 +68,19 @@ impl Prepared {
     }
 }
 
+/// What a plan depends on besides the bundle and the flags.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'o> {
+    /// What a missing file comes to.
+    pub mode: Mode,
+    /// What the operator allows.
+    pub policy: &'o Policy,
+    /// The container's id, where there is one.
+    pub id: Option<&'o str>,
+    /// Where another host was recorded; `None` is this one.
+    pub host: Option<&'o Path>,
+}
+
 /// Reads a bundle and decides every edit. Changes nothing.
 ///
 /// # Errors
@@ -76,8 +89,7 @@ impl Prepared {
 pub fn prepare(
     bundle: Option<&Path>,
     devices: &Devices,
-    mode: Mode,
-    policy: &Policy,
+    options: &Options<'_>,
 ) -> Result<Prepared> {
     let bundle = bundle_dir(bundle)?;
     let path = bundle.join("config.json");
@@ -90,17 +102,16 @@ pub fn prepare(
         _ => Error::io("open", &path, e),
     })?;
     let original = Document::parse(&bytes)?;
-    let flags = Flags {
-        devices: devices.devices.clone(),
+    let requests = request::collect(&original, &flags(devices), options.policy)?;
+    let situation = Situation {
+        document: &original,
+        cdi_dirs: &devices.cdi_dirs,
+        mode: options.mode,
+        policy: options.policy,
+        id: options.id,
+        host: options.host.unwrap_or(Path::new("/")),
     };
-    let requests = request::collect(&original, &flags)?;
-    let mut plan = if requests.is_empty() {
-        // The usual case costs no look at any directory.
-        Plan::default()
-    } else {
-        let host = Path::new("/");
-        resolve(&requests, &original, &devices.cdi_dirs, mode, policy, host)?
-    };
+    let mut plan = requests::plan(&requests, &situation)?;
     let mut applied = edit::apply_traced(&original, &plan)?;
     let caller = caller();
     let conversion = rootless::conversion(&caller, &applied.document, &plan)?;
@@ -117,42 +128,14 @@ pub fn prepare(
     })
 }
 
-/// Finds the devices that are asked for and what the host has of them; `host` is
-/// the root of its files.
-///
-/// # Errors
-/// Requests that cannot be met, or that the policy forbids.
-pub(crate) fn resolve(
-    requests: &[Request],
-    document: &Document,
-    explicit: &[PathBuf],
-    mode: Mode,
-    policy: &Policy,
-    host: &Path,
-) -> Result<Plan> {
-    let mut wanted = Wanted::new();
-    let caller = policy_file::caller();
-    for request in requests {
-        let What::Cdi(name) = &request.what;
-        policy.permits(name.vendor(), name.class(), &caller)?;
-        wanted
-            .entry(name.clone())
-            .or_default()
-            .insert(request.source.clone());
+fn flags(devices: &Devices) -> Flags {
+    Flags {
+        devices: devices.devices.clone(),
+        gpus: devices.gpus.clone(),
+        gpu_share: devices.gpu_share.clone(),
+        distributed: devices.distributed.clone(),
+        cgroup_parent: devices.cgroup_parent.clone(),
     }
-    let registry = cdi::registry(explicit, &policy.devices.cdi_dirs, host);
-    let resolution = registry.resolve(&wanted)?;
-    let facts = nodes::probe(host, resolution.needs())?;
-    let process = document.process_user()?;
-    let context = Context {
-        uid: process.uid,
-        gid: process.gid,
-        idmap_mounts: false,
-        mode,
-    };
-    let mut plan = resolution.plan(&facts, &context)?;
-    policy.enforce_hooks(&mut plan, &document.hooks()?)?;
-    Ok(plan)
 }
 
 fn bundle_dir(given: Option<&Path>) -> Result<PathBuf> {

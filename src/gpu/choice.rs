@@ -28,6 +28,25 @@ pub fn lowest_first<'i>(choice: &Choice<'i>) -> Vec<Unit<'i>> {
     choice.among.iter().take(choice.count).copied().collect()
 }
 
+/// Somebody who picks so many of some units; `E` is why they may not.
+pub trait Pick<E> {
+    /// Picks [`Choice::count`] of [`Choice::among`].
+    ///
+    /// # Errors
+    /// Not so many can be had.
+    fn pick<'i>(&mut self, choice: &Choice<'i>) -> Result<Vec<Unit<'i>>, E>;
+}
+
+/// Picks those with the lowest numbers, whoever else has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LowestFirst;
+
+impl<E> Pick<E> for LowestFirst {
+    fn pick<'i>(&mut self, choice: &Choice<'i>) -> Result<Vec<Unit<'i>>, E> {
+        Ok(lowest_first(choice))
+    }
+}
+
 /// Finds the devices that a request means.
 ///
 /// A GPU in MIG mode stands for all its instances, and a count takes only GPUs

@@ -163,6 +163,21 @@ impl<'s> Inventory<'s> {
         self.of(vendor).flat_map(units_of)
     }
 
+    /// The major and minor numbers of the nodes that a unit has for itself, as far
+    /// as they are on the host.
+    #[must_use]
+    pub fn numbers(&self, unit: &Unit<'_>) -> Vec<(u32, u32)> {
+        let device = unit.device;
+        let own: Vec<&PathBuf> = match unit.part {
+            Some(part) => part.nodes.iter().collect(),
+            None => device.nodes.iter().chain(&device.dri).collect(),
+        };
+        own.into_iter()
+            .filter_map(|path| node(self.snapshot, path))
+            .map(|facts| (facts.major, facts.minor))
+            .collect()
+    }
+
     /// The vendors whose devices the host has; those that are not known count
     /// only where no other is.
     #[must_use]

@@ -15,6 +15,7 @@
 //! | `nodes` | device nodes with their rules |
 //! | `mps`, `time_slice`, `distributed` | sharing, and several processes |
 //! | `require` | `NVIDIA_REQUIRE_*` |
+//! | `route` | CDI file or profile |
 //!
 //! Driver libraries are not injected by a profile: they must come from a CDI
 //! file or the image, which the plan's notes say.
@@ -32,12 +33,13 @@ mod nvidia;
 mod probe;
 pub mod request;
 mod require;
+mod route;
 mod time_slice;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-pub use choice::{Choice, choose, lowest_first};
+pub use choice::{Choice, LowestFirst, Pick, choose, lowest_first};
 pub use inventory::{Device, Inventory, Part};
 pub use probe::{Needs, needs};
 pub use request::{
@@ -45,6 +47,7 @@ pub use request::{
     PinnedMemory, Selection, Sharing, TimeSlice, Vendor,
 };
 pub use require::{Properties, Requirement, check as check_requirements};
+pub use route::{Defaults, Route, Routed, route};
 
 use crate::cdi::Mode;
 use crate::edit::{Note, Origin, Plan, Rule, Source};
@@ -168,17 +171,33 @@ pub fn plan(
     let inventory = Inventory::read(snapshot);
     let choice = choose(request, &inventory)?;
     let picked = lowest_first(&choice);
-    plan_picked(request, &choice, &picked, &inventory, context, sources)
+    let mut plan = devices_plan(
+        request,
+        &choice.vendor,
+        &picked,
+        &inventory,
+        context,
+        sources,
+    )?;
+    plan.append(beyond_devices(
+        request.sharing.as_ref(),
+        request.distributed.as_ref(),
+        picked.len(),
+        snapshot,
+        context,
+        sources,
+    )?);
+    Ok(plan)
 }
 
-/// The edits for a request whose devices have been picked among `choice`, in
-/// order: environment, nodes with their rules, mounts, groups.
+/// The edits for devices that have been picked, in order: environment, then nodes
+/// with their rules, then mounts.
 ///
 /// # Errors
-/// Nodes that are not there; sharing that the host is not set up for.
-pub fn plan_picked(
+/// Nodes that are not there; requirements that are not met.
+pub fn devices_plan(
     request: &GpuRequest,
-    choice: &Choice<'_>,
+    vendor: &Vendor,
     picked: &[inventory::Unit<'_>],
     inventory: &Inventory<'_>,
     context: &Context,
@@ -187,7 +206,7 @@ pub fn plan_picked(
     let mut plan = Plan::default();
     let origin = Origin {
         rule: Rule::Profile {
-            vendor: choice.vendor.word(),
+            vendor: vendor.word(),
         },
         sources: sources.to_vec(),
     };
@@ -199,24 +218,43 @@ pub fn plan_picked(
         origin,
         plan: &mut plan,
     };
-    match &choice.vendor {
+    match vendor {
         Vendor::Nvidia => nvidia::plan(&mut profile)?,
         Vendor::Amd => amd::plan(&mut profile)?,
         Vendor::Intel => intel::plan(&mut profile)?,
         Vendor::Habana => habana::plan(&mut profile)?,
-        Vendor::Other(_) => dri::plan(&mut profile, &choice.vendor)?,
+        Vendor::Other(_) => dri::plan(&mut profile, vendor)?,
     }
-    plan.append(beyond_devices(
-        request,
-        picked.len(),
-        inventory.snapshot(),
-        context,
-        sources,
-    )?);
     Ok(plan)
 }
 
-/// The edits of a request that name no device: sharing and distribution. They
+/// What NVIDIA's variables ask for besides devices, where those come from a CDI
+/// file: requirements are checked, features and IMEX channels added.
+///
+/// # Errors
+/// Requirements that are not met; channels that are not there.
+pub fn extras_plan(
+    request: &GpuRequest,
+    inventory: &Inventory<'_>,
+    context: &Context,
+    sources: &[Source],
+) -> Result<Plan, GpuError> {
+    let mut plan = Plan::default();
+    nvidia::extras(&mut Profile {
+        request,
+        picked: &[],
+        inventory,
+        context,
+        origin: Origin {
+            rule: Rule::Profile { vendor: "nvidia" },
+            sources: sources.to_vec(),
+        },
+        plan: &mut plan,
+    })?;
+    Ok(plan)
+}
+
+/// The edits that name no device: sharing and distribution. They
 /// are the same whether the devices come from a CDI file or from a profile, and
 /// apply after those.
 ///
@@ -225,14 +263,15 @@ pub fn plan_picked(
 /// # Errors
 /// Sharing that the host is not set up for.
 pub fn beyond_devices(
-    request: &GpuRequest,
+    sharing: Option<&Sharing>,
+    distribution: Option<&Distributed>,
     devices: usize,
     snapshot: &Snapshot,
     context: &Context,
     sources: &[Source],
 ) -> Result<Plan, GpuError> {
     let mut plan = Plan::default();
-    match &request.sharing {
+    match sharing {
         Some(Sharing::Mps(wish)) => {
             mps::plan(wish, devices, snapshot, context, sources, &mut plan)?;
         }
@@ -241,7 +280,7 @@ pub fn beyond_devices(
         }
         None => {}
     }
-    if let Some(wish) = &request.distributed {
+    if let Some(wish) = distribution {
         distributed::plan(wish, sources, &mut plan);
     }
     Ok(plan)
@@ -249,8 +288,8 @@ pub fn beyond_devices(
 
 /// Host paths whose facts sharing needs, beyond [`needs`].
 #[must_use]
-pub fn sharing_paths(request: &GpuRequest) -> BTreeSet<PathBuf> {
-    match &request.sharing {
+pub fn sharing_paths(sharing: Option<&Sharing>) -> BTreeSet<PathBuf> {
+    match sharing {
         Some(Sharing::Mps(wish)) => mps::paths(wish),
         Some(Sharing::TimeSlice(wish)) => wish.config.iter().cloned().collect(),
         None => BTreeSet::new(),

@@ -170,10 +170,7 @@ fn major(snapshot: &Snapshot, names: &[&str]) -> Option<u32> {
 
 pub(super) fn plan(profile: &mut Profile<'_, '_>) -> Result<(), GpuError> {
     let snapshot = profile.inventory.snapshot();
-    let extras = &profile.request.extras;
-    for note in require::check(&extras.require, &require::Properties::read(snapshot))? {
-        profile.note(note);
-    }
+    requirements(profile)?;
     environment(profile);
     let mut control = 0;
     for (path, driver) in CONTROL {
@@ -197,6 +194,21 @@ pub(super) fn plan(profile: &mut Profile<'_, '_>) -> Result<(), GpuError> {
          CDI file (nvidia-ctk cdi generate) or the image",
         profile.request.extras.capabilities
     ));
+    Ok(())
+}
+
+/// What is asked for besides devices.
+pub(super) fn extras(profile: &mut Profile<'_, '_>) -> Result<(), GpuError> {
+    requirements(profile)?;
+    features(profile)?;
+    imex(profile)
+}
+
+fn requirements(profile: &mut Profile<'_, '_>) -> Result<(), GpuError> {
+    let properties = require::Properties::read(profile.inventory.snapshot());
+    for note in require::check(&profile.request.extras.require, &properties)? {
+        profile.note(note);
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub use super::require::Requirement;
+pub(crate) use list::{check as check_id, range};
 pub use sharing::{Backend, Distributed, Mps, PinnedMemory, Sharing, TimeSlice};
 
 /// Who made a device.

@@ -1,33 +1,94 @@
-//! CDI annotations: `cdi.k8s.io/<key>: vendor/class=a,vendor/class=b`.
+//! Annotations: `cdi.k8s.io/<key>: vendor/class=a,vendor/class=b`, and our own,
+//! which say what the flags of the same name say.
 //!
-//! The key after the prefix only keeps plugins apart, nothing is read from it.
+//! The key after CDI's prefix only keeps plugins apart, nothing is read from it.
 
-use super::{Request, RequestError, Trust, names};
-use crate::document::key_segment;
+use super::flag::cgroup_parent;
+use super::{Collector, RequestError, Trust, keep_first, malformed, names};
+use crate::document::{Document, key_segment};
 use crate::edit::Source;
+use crate::policy::{Place, Resolver};
 
-/// What a key starts with that asks for CDI devices: `AnnotationPrefix` of the
-/// reference implementation, which containerd and CRI-O share.
-const CDI_PREFIX: &str = "cdi.k8s.io/";
+const OWN_PREFIX: &str = "kusabi.dev/";
+const OWN: &str = "gpus, gpu-share, distributed or cgroup-parent";
 
-pub(super) fn devices(annotations: &[(&str, &str)]) -> Result<Vec<Request>, RequestError> {
-    let mut requests = Vec::new();
+pub(super) fn read(document: &Document, into: &mut Collector<'_>) -> Result<(), RequestError> {
+    let annotations = document.annotations()?;
+    let mut own: Vec<(&str, &str)> = Vec::new();
     for (key, value) in annotations {
-        if !key.starts_with(CDI_PREFIX) {
-            continue;
-        }
-        for what in names(&place(key), value)? {
-            requests.push(Request {
-                what,
-                source: Source::Annotation {
-                    key: (*key).to_owned(),
-                    value: (*value).to_owned(),
-                },
-                trust: Trust::Engine,
-            });
+        let is_cdi = into
+            .policy
+            .sources
+            .cdi_annotation_prefixes
+            .iter()
+            .any(|prefix| key.starts_with(prefix.as_str()));
+        if is_cdi {
+            cdi(key, value, into)?;
+        } else if let Some(name) = key.strip_prefix(OWN_PREFIX) {
+            own.push((name, value));
         }
     }
-    Ok(requests)
+    own.sort_unstable();
+    own.into_iter()
+        .try_for_each(|(name, value)| ours(name, value, into))
+}
+
+fn cdi(key: &str, value: &str, into: &mut Collector<'_>) -> Result<(), RequestError> {
+    // The engine has resolved them, maybe from directories of its own.
+    if into.policy.runtime.annotations == Resolver::Engine {
+        return Ok(());
+    }
+    let source = source(key, value);
+    if !into.counts(Place::CdiAnnotations, &source) {
+        return Ok(());
+    }
+    for name in names(&place(key), value)? {
+        into.cdi(name, &source, Trust::Engine);
+    }
+    Ok(())
+}
+
+fn ours(name: &str, value: &str, into: &mut Collector<'_>) -> Result<(), RequestError> {
+    let key = format!("{OWN_PREFIX}{name}");
+    let (source, place) = (source(&key, value), place(&key));
+    let wrong = |reason: String| malformed(&place, reason);
+    let counted = match name {
+        "cgroup-parent" => Place::CgroupParent,
+        "gpus" | "gpu-share" | "distributed" => Place::Annotations,
+        _ => {
+            into.note(
+                format!("{place} is not known, expected {OWN_PREFIX} and {OWN}"),
+                &source,
+            );
+            return Ok(());
+        }
+    };
+    if !into.counts(counted, &source) {
+        return Ok(());
+    }
+    match name {
+        "gpus" => into.gpus(&place, value, &source, Trust::Engine)?,
+        "gpu-share" => {
+            let wish = value.parse().map_err(wrong)?;
+            keep_first(&mut into.requests.sharing, wish, &source);
+        }
+        "distributed" => {
+            let wish = value.parse().map_err(wrong)?;
+            keep_first(&mut into.requests.distributed, wish, &source);
+        }
+        _ => {
+            let parent = cgroup_parent(&place, value)?;
+            keep_first(&mut into.requests.cgroup_parent, parent, &source);
+        }
+    }
+    Ok(())
+}
+
+fn source(key: &str, value: &str) -> Source {
+    Source::Annotation {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
 }
 
 /// The annotation in words, on one line whatever the key is.

@@ -3,16 +3,35 @@
 //! Pure. A request carries its [`Source`](crate::edit::Source) and its
 //! [`Trust`]; it is a wish and never authority. [`collect`] is the only way in:
 //! what it returns does not depend on the order of flags or annotations, and
-//! asking twice is asking once.
+//! asking twice is asking once. The policy says which places count; what is asked
+//! for in one that does not is a note. [`Requests::decide`] then says who wins
+//! where several places want different things.
+//!
+//! | place | file |
+//! |---|---|
+//! | `--device`, `--gpus`, `--gpu-share`, `--distributed`, `--cgroup-parent` | `flag` |
+//! | `cdi.k8s.io/…`, `kusabi.dev/…` | `annotation` |
+//! | `/dev/null` below `/var/run/nvidia-container-devices` | `mount` |
+//! | `NVIDIA_…`, `AMD_…`, `HABANA_VISIBLE_DEVICES` | `environment` |
+//! | `[request]` of the policy file | `standing` |
 
 mod annotation;
+mod decide;
+mod environment;
 mod flag;
+mod mount;
+mod standing;
 
 use std::collections::BTreeMap;
 
 use crate::cdi::QualifiedName;
 use crate::document::{Document, DocumentError};
-use crate::edit::Source;
+use crate::edit::{Note, Origin, PlannedEdit, Rule, Source};
+use crate::gpu::{Distributed, Extras, GpuRequest, Selection, Sharing, Vendor};
+use crate::policy::{Decision, Place, Policy};
+
+pub use decide::{Decided, GpuWish};
+pub use mount::ROOT as MOUNT_ROOT;
 
 /// What is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +39,13 @@ use crate::edit::Source;
 pub enum What {
     /// One CDI device.
     Cdi(QualifiedName),
+    /// GPUs, by count or by the names that the vendor's tools use.
+    Gpus {
+        /// Whose; `None` is whoever's the host has.
+        vendor: Option<Vendor>,
+        /// Which.
+        which: Selection,
+    },
 }
 
 /// How far the place a request came from is under the operator's control.
@@ -27,7 +53,7 @@ pub enum What {
 pub enum Trust {
     /// Command line, host policy.
     Operator,
-    /// Annotations: the engine's user.
+    /// Annotations and mounts: the engine's user.
     Engine,
     /// The image: environment.
     Image,
@@ -66,19 +92,170 @@ pub enum RequestError {
 pub struct Flags {
     /// Values of `--device`: each `vendor/class=name`, or several with commas.
     pub devices: Vec<String>,
+    /// Values of `--gpus`.
+    pub gpus: Vec<String>,
+    /// `--gpu-share`
+    pub gpu_share: Option<String>,
+    /// `--distributed`
+    pub distributed: Option<String>,
+    /// `--cgroup-parent`
+    pub cgroup_parent: Option<String>,
 }
 
-/// Everything that is asked for: sorted by what, then by who, without repeats.
+/// Something that can be asked for once, and who does: the first of several
+/// places that count.
+pub type Sourced<T> = Option<(T, Source)>;
+
+/// Everything that counts, and what does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Devices: sorted by what, then by who, without repeats.
+    pub devices: Vec<Request>,
+    /// How GPUs are shared.
+    pub sharing: Sourced<Sharing>,
+    /// Who the container works together with.
+    pub distributed: Sourced<Distributed>,
+    /// Below which cgroup the container's is.
+    pub cgroup_parent: Sourced<String>,
+    /// What NVIDIA's variables say besides.
+    pub extras: Extras,
+    /// What was ignored, and which line of the policy would allow it.
+    pub notes: Vec<Note>,
+    /// What is taken out of the document, since it was a request and is read.
+    pub read: Vec<PlannedEdit>,
+}
+
+/// Everything that is asked for.
 ///
 /// # Errors
-/// A flag or annotation that cannot be read, which it names; `annotations` of
-/// the wrong type.
-pub fn collect(document: &Document, flags: &Flags) -> Result<Vec<Request>, RequestError> {
-    let mut requests = flag::devices(&flags.devices)?;
-    requests.extend(annotation::devices(&document.annotations()?)?);
-    requests.sort();
-    requests.dedup();
+/// A place that counts and cannot be read, which it names; `annotations`,
+/// `mounts` or `process.env` of the wrong type.
+pub fn collect(
+    document: &Document,
+    flags: &Flags,
+    policy: &Policy,
+) -> Result<Requests, RequestError> {
+    let mut requests = Requests::default();
+    let has_sys_admin = document
+        .bounding_capabilities()?
+        .iter()
+        .any(|name| matches!(*name, "CAP_SYS_ADMIN"));
+    let mut into = Collector {
+        requests: &mut requests,
+        policy,
+        has_sys_admin,
+    };
+    // In the order of precedence: of what can be asked for once, the first stays.
+    flag::read(flags, &mut into)?;
+    annotation::read(document, &mut into)?;
+    mount::read(document, &mut into)?;
+    standing::read(&mut into)?;
+    environment::read(document, &mut into)?;
+    requests.devices.sort();
+    requests.devices.dedup();
     Ok(requests)
+}
+
+/// What a place hands its requests to.
+struct Collector<'c> {
+    requests: &'c mut Requests,
+    policy: &'c Policy,
+    has_sys_admin: bool,
+}
+
+impl Collector<'_> {
+    /// Whether a place counts; says so if it does not.
+    fn counts(&mut self, place: Place, source: &Source) -> bool {
+        match self.policy.judge(place, self.has_sys_admin) {
+            Decision::Count => true,
+            Decision::Ignore { reason } => {
+                self.note(format!("ignored {source}: {reason}"), source);
+                false
+            }
+        }
+    }
+
+    fn note(&mut self, text: String, source: &Source) {
+        self.requests.notes.push(note(text, vec![source.clone()]));
+    }
+
+    fn device(&mut self, what: What, source: &Source, trust: Trust) {
+        self.requests.devices.push(Request {
+            what,
+            source: source.clone(),
+            trust,
+        });
+    }
+
+    /// Devices by their CDI names, of which NVIDIA's own runtime resolves one
+    /// kind by itself, whatever files there are.
+    fn cdi(&mut self, name: QualifiedName, source: &Source, trust: Trust) {
+        let what = match (name.vendor(), name.class()) {
+            ("runtime.nvidia.com", "gpu") => What::Gpus {
+                vendor: Some(Vendor::Nvidia),
+                which: match name.device() {
+                    "all" => Selection::All,
+                    "none" => Selection::None,
+                    id => Selection::Ids([id.to_owned()].into()),
+                },
+            },
+            _ => What::Cdi(name),
+        };
+        self.device(what, source, trust);
+    }
+
+    /// GPUs in the text form that flags, annotations and the policy share.
+    fn gpus(
+        &mut self,
+        place: &str,
+        text: &str,
+        source: &Source,
+        trust: Trust,
+    ) -> Result<(), RequestError> {
+        let request = GpuRequest::parse(text).map_err(|reason| malformed(place, reason))?;
+        let what = What::Gpus {
+            vendor: request.vendor,
+            which: request.what,
+        };
+        self.device(what, source, trust);
+        Ok(())
+    }
+}
+
+/// Keeps what is asked for first.
+fn keep_first<T>(slot: &mut Sourced<T>, value: T, source: &Source) {
+    if slot.is_none() {
+        *slot = Some((value, source.clone()));
+    }
+}
+
+fn note(text: String, sources: Vec<Source>) -> Note {
+    Note {
+        text,
+        origin: Origin {
+            rule: Rule::Builtin("requests"),
+            sources,
+        },
+    }
+}
+
+fn malformed(place: &str, reason: String) -> RequestError {
+    RequestError::Malformed {
+        place: place.to_owned(),
+        reason,
+    }
+}
+
+impl Requests {
+    /// Whether nothing is asked for. There may still be notes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+            && self.sharing.is_none()
+            && self.distributed.is_none()
+            && self.cgroup_parent.is_none()
+            && self.read.is_empty()
+    }
 }
 
 /// All who want the same thing.
@@ -112,28 +289,21 @@ const MAX_NAME_BYTES: usize = 1024;
 
 /// A list of qualified names with commas and nothing else, as CDI's reference
 /// implementation reads it: no spaces, no empty entries.
-fn names(place: &str, list: &str) -> Result<Vec<What>, RequestError> {
-    let malformed = |reason: String| RequestError::Malformed {
-        place: place.to_owned(),
-        reason,
-    };
+fn names(place: &str, list: &str) -> Result<Vec<QualifiedName>, RequestError> {
     if list.is_empty() {
         let reason = "the value is empty, expected vendor/class=device[,vendor/class=device]";
-        return Err(malformed(reason.to_owned()));
+        return Err(malformed(place, reason.to_owned()));
     }
-    list.split(',')
-        .map(|name| {
-            if name.len() > MAX_NAME_BYTES {
-                let bytes = name.len();
-                return Err(malformed(format!(
-                    "a device name of {bytes} bytes, at most {MAX_NAME_BYTES} are read"
-                )));
-            }
-            QualifiedName::parse(name)
-                .map(What::Cdi)
-                .map_err(|error| malformed(error.to_string()))
-        })
-        .collect()
+    list.split(',').map(|text| name(place, text)).collect()
+}
+
+fn name(place: &str, text: &str) -> Result<QualifiedName, RequestError> {
+    if text.len() > MAX_NAME_BYTES {
+        let bytes = text.len();
+        let reason = format!("a device name of {bytes} bytes, at most {MAX_NAME_BYTES} are read");
+        return Err(malformed(place, reason));
+    }
+    QualifiedName::parse(text).map_err(|error| malformed(place, error.to_string()))
 }
 
 #[cfg(test)]

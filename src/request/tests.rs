@@ -1,6 +1,7 @@
-use super::{Flags, Request, Trust, What, collect, merge};
+use super::{Flags, Request, RequestError, Requests, Trust, What, merge};
 use crate::document::Document;
 use crate::edit::Source;
+use crate::policy::Policy;
 
 fn document(text: &str) -> Document {
     Document::parse(text.as_bytes()).unwrap()
@@ -9,14 +10,21 @@ fn document(text: &str) -> Document {
 fn flags(devices: &[&str]) -> Flags {
     Flags {
         devices: devices.iter().map(|&device| device.to_owned()).collect(),
+        ..Flags::default()
     }
+}
+
+fn collect(document: &Document, flags: &Flags) -> Result<Vec<Request>, RequestError> {
+    super::collect(document, flags, &Policy::default()).map(|requests: Requests| requests.devices)
 }
 
 fn names(requests: &[Request]) -> Vec<String> {
     requests
         .iter()
         .map(|request| {
-            let What::Cdi(name) = &request.what;
+            let What::Cdi(name) = &request.what else {
+                panic!("{request:?}");
+            };
             format!("{name} by {}", request.source)
         })
         .collect()
@@ -141,3 +149,6 @@ fn what_cannot_be_read_is_named() {
         "{error}"
     );
 }
+
+mod decided;
+mod places;

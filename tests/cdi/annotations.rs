@@ -5,6 +5,7 @@
 //! since the reference's reader does not look at it either.
 
 use kusabi::document::Document;
+use kusabi::policy::Policy;
 use kusabi::request::{Flags, What, collect};
 
 /// The devices that annotations ask for, or the error.
@@ -15,7 +16,9 @@ fn parse(annotations: &[(&str, &str)]) -> Result<Vec<String>, String> {
         .collect();
     let config = format!("{{\"annotations\": {{{}}}}}", entries.join(", "));
     let document = Document::parse(config.as_bytes()).map_err(|e| e.to_string())?;
-    let requests = collect(&document, &Flags::default()).map_err(|e| e.to_string())?;
+    let requests = collect(&document, &Flags::default(), &Policy::default())
+        .map_err(|e| e.to_string())?
+        .devices;
     let mut names: Vec<_> = requests
         .iter()
         .map(|request| match &request.what {

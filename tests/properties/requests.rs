@@ -1,11 +1,23 @@
 //! `request`: order and repeats do not matter, and nothing panics.
 
 use kusabi::document::Document;
-use kusabi::request::{Flags, collect, merge};
+use kusabi::policy::Policy;
+use kusabi::request::{Flags, Request, RequestError, merge};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
+
+fn collect(document: &Document, flags: &Flags) -> Result<Vec<Request>, RequestError> {
+    kusabi::request::collect(document, flags, &Policy::default()).map(|requests| requests.devices)
+}
+
+fn flags(devices: &[String]) -> Flags {
+    Flags {
+        devices: devices.to_vec(),
+        ..Flags::default()
+    }
+}
 
 fn name() -> impl Strategy<Value = &'static str> {
     select(vec![
@@ -43,9 +55,9 @@ proptest! {
         (first, second) in vec(list(), 0..4).prop_flat_map(|flags| (Just(flags.clone()), Just(flags).prop_shuffle())),
         (noted, shuffled) in annotations().prop_flat_map(|list| (Just(list.clone()), Just(list).prop_shuffle())),
     ) {
-        let one = collect(&document(&noted), &Flags { devices: first.clone() }).unwrap();
+        let one = collect(&document(&noted), &flags(&first)).unwrap();
         let repeated = [second, first].concat();
-        let two = collect(&document(&shuffled), &Flags { devices: repeated }).unwrap();
+        let two = collect(&document(&shuffled), &flags(&repeated)).unwrap();
         prop_assert_eq!(&one, &two);
         prop_assert!(one.is_sorted());
         let merged = merge(&one);
@@ -56,7 +68,7 @@ proptest! {
 
     #[test]
     fn arbitrary_text_is_an_error_of_one_line(flag in ".{0,40}", key in ".{0,10}", value in ".{0,40}") {
-        let flags = Flags { devices: vec![flag.clone()] };
+        let flags = flags(std::slice::from_ref(&flag));
         let annotations = [(format!("cdi.k8s.io/{key}"), value.clone())];
         for (flags, annotations, text) in [
             (flags, &[][..], flag),

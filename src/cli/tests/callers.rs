@@ -333,9 +333,14 @@ fn devices() {
     let devices = Devices {
         devices: vec!["nvidia.com/gpu=0".to_owned(), "amd.com/gpu=all".to_owned()],
         cdi_dirs: vec!["/etc/cdi".into(), "/run/cdi".into()],
+        gpus: vec!["nvidia:2".to_owned(), "amd:all".to_owned()],
+        gpu_share: Some("mps,threads=50".to_owned()),
+        distributed: Some("nccl,world-size=2".to_owned()),
+        cgroup_parent: Some("/gpus".to_owned()),
     };
-    let flags =
-        "--device nvidia.com/gpu=0 --cdi-dir /etc/cdi --device=amd.com/gpu=all -cdi-dir=/run/cdi";
+    let flags = "--device nvidia.com/gpu=0 --cdi-dir /etc/cdi --device=amd.com/gpu=all \
+                 -cdi-dir=/run/cdi --gpus nvidia:2 -gpus=amd:all --gpu-share mps,threads=50 \
+                 --distributed nccl,world-size=2 --cgroup-parent /gpus";
     let Command::Create(line) = command(&format!("create {flags} ID")) else {
         panic!()
     };
@@ -350,6 +355,7 @@ fn devices() {
         Command::Explain(Explain {
             bundle: path("/b"),
             devices: devices.clone(),
+            host_root: None,
             format: ExplainFormat::Diff,
         })
     );

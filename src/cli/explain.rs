@@ -32,4 +32,6 @@ pub enum ExplainFormat {
     Json,
     /// A unified diff of config.json.
     Diff,
+    /// The effective config.json.
+    Config,
 }

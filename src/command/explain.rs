@@ -27,6 +27,10 @@ pub fn explain(arguments: &Explain, policy: &Policy) -> Result<()> {
         ExplainFormat::Text => explanation.text(),
         ExplainFormat::Json => explanation.json(),
         ExplainFormat::Diff => explanation.diff()?,
+        ExplainFormat::Config => {
+            let text = prepared.applied.document.pretty()?;
+            String::from_utf8_lossy(&text).into_owned()
+        }
     };
     output::print(&text)
 }

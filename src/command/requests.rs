@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{self, Defaults, GpuRequest, Inventory, Route, Vendor};
 use crate::host::{gpu as host_gpu, policy_file};
 use crate::policy::Policy;
-use crate::request::{GpuWish, Requests};
+use crate::request::{GpuWish, RequestError, Requests};
 
 /// What plans are made for.
 #[derive(Debug, Clone, Copy)]
@@ -204,9 +204,18 @@ impl Situation<'_> {
 
     fn sharing(&self, requests: &Requests, count: usize) -> Result<Plan> {
         let mut plan = Plan::default();
-        if let Some((sharing, source)) = &requests.sharing
-            && count > 0
+        if let Some((_, source)) = &requests.sharing
+            && count == 0
         {
+            // The host's own wish is for containers that have such GPUs.
+            if !matches!(source, Source::Policy { .. }) {
+                return Err(RequestError::Malformed {
+                    place: source.to_string(),
+                    reason: "only GPUs of NVIDIA can be shared so, and none is asked for".into(),
+                }
+                .into());
+            }
+        } else if let Some((sharing, source)) = &requests.sharing {
             let paths = gpu::sharing_paths(Some(sharing));
             let facts = host_gpu::examine_paths(self.host, paths)?;
             let sources = std::slice::from_ref(source);

@@ -115,6 +115,7 @@ pub(super) fn devices(snapshot: &Snapshot) -> Vec<Device> {
             device.model.clone_from(model);
         }
         device.dri = nodes;
+        device.owns_bus = false;
         device.uuid = hex(node.unique_id);
         found.insert((node.place, minor), device);
     }

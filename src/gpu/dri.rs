@@ -56,7 +56,9 @@ pub(super) fn nodes(profile: &mut Profile<'_, '_>, device: &Device) -> Result<us
             continue;
         }
         found += 1;
-        let Some(bus) = &device.bus else { continue };
+        let Some(bus) = device.bus.as_ref().filter(|_| device.owns_bus) else {
+            continue;
+        };
         let kind = if name_of(path).starts_with("card") {
             "card"
         } else {

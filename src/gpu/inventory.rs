@@ -24,6 +24,9 @@ pub struct Device {
     pub nodes: Vec<PathBuf>,
     /// `card` and `renderD` nodes.
     pub dri: Vec<PathBuf>,
+    /// Whether the nodes in [`Device::dri`] are those of the address on the bus;
+    /// several partitions share one.
+    pub owns_bus: bool,
     /// Nodes of its network ports.
     pub uverbs: Vec<PathBuf>,
     /// The NUMA node that it is close to.
@@ -218,6 +221,7 @@ impl Device {
             model: None,
             nodes: Vec::new(),
             dri: Vec::new(),
+            owns_bus: true,
             uverbs: Vec::new(),
             numa: None,
             module: None,

@@ -247,7 +247,7 @@ fn environment(profile: &mut Profile<'_, '_>) {
 fn devices_of(profile: &mut Profile<'_, '_>) -> Result<(), GpuError> {
     let snapshot = profile.inventory.snapshot();
     let own = major(snapshot, &["nvidia", "nvidia-frontend"]);
-    let caps = major(snapshot, &["nvidia-caps"]);
+    let caps_major = major(snapshot, &["nvidia-caps"]);
     let wanted = &profile.request.extras.capabilities;
     let draws = wanted.any(&[Capability::Graphics, Capability::Display]);
     let mut found = 0;
@@ -269,7 +269,7 @@ fn devices_of(profile: &mut Profile<'_, '_>) -> Result<(), GpuError> {
                 });
             }
             for path in &part.nodes {
-                profile.node_at(path, path, caps, Missing::Refused)?;
+                profile.node_at(path, path, caps_major, Missing::Refused)?;
             }
         }
         if draws && unit.part.is_none() {
@@ -353,8 +353,8 @@ fn capability(profile: &mut Profile<'_, '_>, name: &str) -> Result<(), GpuError>
     let snapshot = profile.inventory.snapshot();
     match mig_minors(snapshot).get(name) {
         Some(minor) => {
-            let (path, caps) = (cap_node(*minor), major(snapshot, &["nvidia-caps"]));
-            profile.node_at(&path, &path, caps, Missing::Refused)?;
+            let (path, own) = (cap_node(*minor), major(snapshot, &["nvidia-caps"]));
+            profile.node_at(&path, &path, own, Missing::Refused)?;
         }
         None => profile.note(format!(
             "{MIG_MINORS} has no {name}: the driver knows no MIG"
@@ -405,14 +405,13 @@ fn imex(profile: &mut Profile<'_, '_>) -> Result<(), GpuError> {
     for channel in wanted {
         if !have.contains(&channel) {
             let names: Vec<String> = have.iter().map(ToString::to_string).collect();
-            return Err(GpuError::Unknown {
-                vendor: Vendor::Nvidia.to_string(),
-                id: format!("IMEX channel {channel}"),
-                reason: format!("{IMEX_DIR} does not have it"),
-                have: match names.as_slice() {
-                    [] => "no IMEX channels".to_owned(),
-                    names => format!("the channels {}", names.join(", ")),
-                },
+            let has = match names.as_slice() {
+                [] => "no IMEX channels; the driver makes them (NVreg_CreateImexChannel0)".into(),
+                names => format!("the channels {}", names.join(", ")),
+            };
+            return Err(GpuError::Node {
+                what: profile.origin.rule.to_string(),
+                reason: format!("no IMEX channel {channel} in {IMEX_DIR}, the host has {has}"),
             });
         }
         let path = Path::new(IMEX_DIR).join(format!("channel{channel}"));

@@ -27,7 +27,8 @@ impl Needs {
     }
 }
 
-/// What is needed to know the devices of one vendor, or of all.
+/// What is needed to know the devices of one vendor, or of all. For a vendor that
+/// is not known these are render nodes, whoever else may claim them.
 #[must_use]
 pub fn needs(vendor: Option<&Vendor>) -> Needs {
     let mut needs = Needs::default();

@@ -115,17 +115,19 @@ pub fn route<'i, E: From<GpuError> + From<CdiError>>(
     } else {
         choice.among.clone()
     };
-    let what = missing.unwrap_or(kind.clone());
-    let note = format!(
-        "no CDI specification defines {what}: the built-in profile {} is used",
-        vendor.word()
-    );
+    // Who is not known has no kind, and the profile says so itself.
+    let known = !matches!(&vendor, Vendor::Other(word) if !word.contains('.'));
+    let note = known.then(|| {
+        let what = missing.unwrap_or(kind.clone());
+        let word = vendor.word();
+        format!("no CDI specification defines {what}: the built-in profile {word} is used")
+    });
     Ok(Routed {
         vendor,
         kind,
         count: picked.len(),
         route: Route::Profile { choice, picked },
-        note: Some(note),
+        note,
     })
 }
 

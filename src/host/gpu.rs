@@ -18,10 +18,11 @@ use pathrs::flags::OpenFlags;
 use super::facts::{FileFacts, FileKind, Presence, Snapshot};
 use super::nodes::{self, examine, io_error};
 use crate::error::{Error, Result};
-use crate::gpu::Needs;
+use crate::gpu::{Mps, Needs, Sharing, sharing_paths};
 
-/// Lists the nodes of a recorded host, one a line: path, `c` or `b`, `MAJOR:MINOR`,
-/// octal mode, `UID:GID`. Only read below a root that is not `/`.
+/// Lists what a recorded host has in `/dev` and the like, one a line: path, type
+/// (`c`, `b`, `p`, `d`irectory, `f`ile), `MAJOR:MINOR`, octal mode, `UID:GID`. Only
+/// read below a root that is not `/`.
 pub const NODES_FILE: &str = "kusabi-nodes";
 
 /// What these files may at most have: far above any of procfs or sysfs.
@@ -78,7 +79,9 @@ pub fn record(root: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
             dir.display()
         )));
     }
-    let snapshot = probe(root, &crate::gpu::needs(None))?;
+    let mut snapshot = probe(root, &crate::gpu::needs(None))?;
+    let mps = Sharing::Mps(Mps::default());
+    snapshot.merge(examine_paths(root, sharing_paths(Some(&mps)))?);
     let mut written = Vec::new();
     let below = |path: &Path| dir.join(path.strip_prefix("/").unwrap_or(path));
     for (path, names) in &snapshot.dirs {
@@ -122,6 +125,7 @@ fn nodes_text(snapshot: &Snapshot) -> String {
             FileKind::Block => "b",
             FileKind::Directory => "d",
             FileKind::File => "f",
+            FileKind::Fifo => "p",
             _ => continue,
         };
         let _ = writeln!(
@@ -147,6 +151,7 @@ fn recorded(line: &str) -> Option<(PathBuf, FileFacts)> {
         "b" => FileKind::Block,
         "d" => FileKind::Directory,
         "f" => FileKind::File,
+        "p" => FileKind::Fifo,
         _ => return None,
     };
     let pair = |text: &str| -> Option<(u32, u32)> {

@@ -79,8 +79,7 @@ impl Requests {
     /// Decides.
     ///
     /// # Errors
-    /// Two requests from one place that exclude each other; sharing without
-    /// anything to share.
+    /// Two requests from one place that exclude each other.
     pub fn decide(&self) -> Result<Decided, RequestError> {
         let mut decided = Decided::default();
         let mut wishes: Vec<(Rank, GpuWish)> = Vec::new();
@@ -105,7 +104,6 @@ impl Requests {
         decided
             .gpus
             .sort_by(|one, other| one.request.vendor.cmp(&other.request.vendor));
-        self.shared(&decided)?;
         Ok(decided)
     }
 
@@ -188,33 +186,6 @@ impl Requests {
             wish.sources.insert(place, request.source.clone());
         }
         Ok(())
-    }
-
-    /// Sharing is about GPUs, and time slicing and the service about NVIDIA's.
-    fn shared(&self, decided: &Decided) -> Result<(), RequestError> {
-        let Some((_, source)) = &self.sharing else {
-            return Ok(());
-        };
-        let nvidia = Some(&Vendor::Nvidia);
-        let devices = decided
-            .devices
-            .keys()
-            .map(|name| Some(Vendor::of_kind(name.vendor(), name.class())));
-        let gpus = decided.gpus.iter().map(|wish| wish.request.vendor.clone());
-        if devices
-            .chain(gpus)
-            .any(|vendor| meet(vendor.as_ref(), nvidia))
-        {
-            return Ok(());
-        }
-        // The host's own wish is for those that have GPUs.
-        if matches!(source, Source::Policy { .. }) {
-            return Ok(());
-        }
-        Err(malformed(
-            &source.to_string(),
-            "nothing of NVIDIA's is asked for that could be shared".to_owned(),
-        ))
     }
 }
 

@@ -81,7 +81,7 @@ install_packages() {
 # find it with. Nothing else of C is needed.
 prepare_build() {
     have "$cargo" || die "no cargo: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$top/Cargo.toml") or newer from https://rustup.rs"
-    need gcc=gcc /usr/include/seccomp.h=libseccomp-dev lib:libseccomp.a=libseccomp-dev
+    need gcc=gcc lib:libc.a=libc6-dev /usr/include/seccomp.h=libseccomp-dev lib:libseccomp.a=libseccomp-dev
     export LIBSECCOMP_LINK_TYPE=static
     LIBSECCOMP_LIB_PATH=$(dirname "$(gcc -print-file-name=libseccomp.a)")
     export LIBSECCOMP_LIB_PATH

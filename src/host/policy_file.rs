@@ -43,7 +43,11 @@ impl Surroundings {
             named: variable("KUSABI_CONFIG"),
             rootless,
             config_home: rootless.then(|| variable("XDG_CONFIG_HOME")).flatten(),
-            home: rootless.then(std::env::home_dir).flatten(),
+            // Not the C library's look-up: a static binary must not load its
+            // modules, and uid 0 of a namespace is not whom passwd calls root.
+            home: rootless
+                .then(|| variable("HOME").map(PathBuf::from))
+                .flatten(),
         }
     }
 

@@ -60,12 +60,15 @@ mod errno;
 mod hide;
 mod mountpoint;
 mod nodes;
+mod restore;
 mod rules;
 mod stage;
 mod tree;
 
 pub use assemble::{Assembly, Placement};
+pub(crate) use errno::from_pathrs;
 pub use hide::Hidden;
+pub use restore::{lands_at, make_places, reopen};
 pub use stage::Stage;
 
 use std::fs::File;

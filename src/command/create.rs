@@ -44,6 +44,21 @@ pub(super) fn create_from(
     id: &str,
     foreground: bool,
 ) -> Result<Created> {
+    with_request(context, bundle, devices, id, foreground, create)
+}
+
+/// Prepares what `create` needs, and has something done with it.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn with_request<T>(
+    context: &Context<'_>,
+    bundle: &Bundle,
+    devices: &Devices,
+    id: &str,
+    foreground: bool,
+    act: impl FnOnce(&Store, &CreateRequest<'_>) -> Result<T>,
+) -> Result<T> {
     if context.globals.systemd_cgroup && !SYSTEMD_DRIVER {
         return Err(Error::Usage(
             "--systemd-cgroup: the systemd cgroup driver is not available in this version; use the cgroupfs driver".into(),
@@ -87,7 +102,7 @@ pub(super) fn create_from(
         absolute(&bundle.pidfd_socket)?,
     );
     let host_paths = host_paths(&prepared.plan);
-    create(
+    act(
         &Store::new(context.root.path.clone()),
         &CreateRequest {
             id,

@@ -3,6 +3,7 @@
 mod bundle;
 mod cdi;
 mod cdi_text;
+mod checkpoint;
 mod completions;
 mod config;
 mod context;
@@ -91,8 +92,8 @@ pub fn run(words: &[OsString], invocation: &Invocation, policy: &Loaded) -> Resu
         Command::Config(arguments) => config::run(arguments)?,
         Command::Completions(arguments) => completions::run(arguments)?,
         Command::Man => man::run()?,
-        Command::Checkpoint(_) => return Err(missing("checkpoint")),
-        Command::Restore(_) => return Err(missing("restore")),
+        Command::Checkpoint(arguments) => checkpoint::dump(&context()?, arguments)?,
+        Command::Restore(arguments) => return checkpoint::restore(&context()?, arguments),
     }
     Ok(0)
 }
@@ -118,11 +119,6 @@ pub fn policy(command: &Command) -> Loaded {
 /// Why it cannot be told.
 pub fn policy_of_anything() -> Loaded {
     policy_file::load(&Surroundings::here())
-}
-
-/// A command that can be read but not done.
-fn missing(command: &str) -> Error {
-    Error::Usage(format!("{command}: not available in this version"))
 }
 
 /// Shows the help that belongs to a command line which cannot be read, on

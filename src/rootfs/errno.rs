@@ -6,7 +6,7 @@ use pathrs::error::{Error, ErrorKind};
 
 /// The errno behind a pathrs error; what it noticed as an attack is `EXDEV`, as
 /// from `openat2(2)`.
-pub(super) fn from_pathrs(error: &Error) -> io::Error {
+pub(crate) fn from_pathrs(error: &Error) -> io::Error {
     match error.kind() {
         ErrorKind::OsError(Some(errno)) => io::Error::from_raw_os_error(errno),
         ErrorKind::SafetyViolation => io::Error::from_raw_os_error(libc::EXDEV),

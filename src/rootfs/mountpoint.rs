@@ -184,7 +184,11 @@ impl<'a> Judge<'a> {
 /// Makes an empty file or a directory, also where a link of the root leads but
 /// nothing is yet. The link is read first; what it says is then gone along
 /// without following any other.
-fn create(root: &RootRef<'_>, destination: &Path, directory: bool) -> io::Result<OwnedFd> {
+pub(super) fn create(
+    root: &RootRef<'_>,
+    destination: &Path,
+    directory: bool,
+) -> io::Result<OwnedFd> {
     let mode = Permissions::from_mode(0o755);
     let whole = root.try_clone().map_err(|e| from_pathrs(&e))?;
     let place = Tree::new(whole.into()).resolve(destination, true)?;

@@ -74,12 +74,21 @@ pub fn receive(
         set_window_size(master.as_fd(), size)
             .map_err(|e| RuntimeError::syscall("set the terminal's size", e))?;
     }
+    hand_on(master, &name, socket)
+}
+
+/// Hands a master to the caller's socket, under a name; without one it is
+/// returned, with line ends as the program writes them.
+///
+/// # Errors
+/// A socket that takes none.
+pub fn hand_on(master: OwnedFd, name: &[u8], socket: Option<&Path>) -> Result<Option<OwnedFd>> {
     let Some(path) = socket else {
         keep_line_ends(&master)?;
         return Ok(Some(master));
     };
     let stream = UnixStream::connect(path).map_err(|e| Error::io("connect", path, e))?;
-    sys::process::send_fd(stream.as_fd(), &name, Some(master.as_fd()))
+    sys::process::send_fd(stream.as_fd(), name, Some(master.as_fd()))
         .map_err(|e| Error::io("send to", path, e))?;
     Ok(None)
 }

@@ -7,6 +7,7 @@
 mod judge;
 mod place;
 mod record;
+pub mod restore;
 mod stage;
 mod validate;
 

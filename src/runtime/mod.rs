@@ -11,6 +11,7 @@
 //! | `undo`, `fault` | steps, their undo, and where tests may break them |
 //! | `lower` | what libcontainer is given, and what it must not see |
 //! | `create`, `start`, `exec`, `signal`, `delete` | the operations |
+//! | `checkpoint`, `criu` | processes into an image; out of one: `create::restore` |
 //! | `parked` | signals to a container that waits for `start` |
 //! | `birth`, `idmap` | clone, limits, id maps: the parent's side of a new process |
 //! | `child`, `tail` | the new process before and after libcontainer's part |
@@ -29,10 +30,12 @@
 
 pub mod attributes;
 pub mod birth;
+pub mod checkpoint;
 pub mod child;
 pub mod console;
 pub mod create;
 pub mod credentials;
+pub mod criu;
 pub mod delegate;
 pub mod delete;
 mod error;

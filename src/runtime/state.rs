@@ -80,6 +80,10 @@ pub struct State {
     pub cgroup: Option<Cgroup>,
     /// The device filter, as installed.
     pub filter: Option<Installed>,
+    /// What descriptors 0, 1 and 2 of init were, as in `pipe:[1234]`: a restore
+    /// puts its own in the place of pipes.
+    #[serde(default)]
+    pub descriptors: Vec<String>,
     /// The resctrl group, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<Group>,

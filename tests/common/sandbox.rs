@@ -187,6 +187,11 @@ impl Sandbox {
         self.run(&self.bundle(config))
     }
 
+    /// The container that a call of the test's own has made of `bundle`.
+    pub fn container(&self, bundle: &Bundle) -> Container<'_> {
+        Container::new(self, bundle)
+    }
+
     /// `create` of `bundle`, which must succeed.
     #[track_caller]
     pub fn create(&self, bundle: &Bundle) -> Container<'_> {

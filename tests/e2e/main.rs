@@ -18,6 +18,7 @@ mod common;
 mod attributes;
 mod cdi;
 mod cgroup;
+mod checkpoint;
 mod crash;
 mod filter;
 mod foreground;

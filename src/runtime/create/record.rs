@@ -45,9 +45,22 @@ pub(super) fn initial(
         cgroup: Some(cgroup.clone()),
         filter: None,
         resctrl: None,
+        descriptors: descriptors(judged.process.terminal),
         systemd: false,
         leased: request.lease.is_some_and(|lease| !lease.is_empty()),
         shared_keyring: request.no_new_keyring,
         private_pid: judged.namespaces.is_new(NamespaceKind::Pid),
     })
+}
+
+/// Init has ours, unless it has a terminal.
+fn descriptors(terminal: bool) -> Vec<String> {
+    let name = |fd: u8| {
+        let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+        link.map_or_else(|_| String::new(), |l| l.to_string_lossy().into_owned())
+    };
+    if terminal {
+        return vec!["/dev/null".to_owned(); 3];
+    }
+    (0..3).map(name).collect()
 }

@@ -224,3 +224,6 @@ impl Host<'_> {
         granted & wanted == wanted
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -329,3 +329,6 @@ fn aliases(unit: &Unit<'_>) -> Vec<String> {
     aliases.extend(unit.device.bus.clone());
     aliases
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ mod checkpoint;
 mod crash;
 mod filter;
 mod foreground;
+mod gpus;
 mod hooks;
 mod lifecycle;
 mod namespaces;

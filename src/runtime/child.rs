@@ -184,6 +184,7 @@ fn before_library(
     }
     if let Some(offsets) = &plan.time_namespace {
         enter_time_namespace(offsets)?;
+        dumpable(u64::from(plan.stays_dumpable))?;
     }
     if let Some(Staging {
         preflight,
@@ -297,6 +298,7 @@ fn become_namespace_root(keep_groups: bool) -> Result<(), String> {
     }
 }
 
+/// Leaves the process dumpable.
 fn enter_time_namespace(offsets: &str) -> Result<(), String> {
     const CLONE_NEWTIME: i32 = 0x80;
     let fail = |what: &str, e: std::io::Error| format!("time namespace: {what}: {e}");
@@ -310,7 +312,6 @@ fn enter_time_namespace(offsets: &str) -> Result<(), String> {
     let own = File::open("/proc/self/ns/time_for_children")
         .map_err(|e| fail("open time_for_children", e))?;
     sys::process::setns(own.as_fd(), CLONE_NEWTIME).map_err(|e| fail("setns", e))?;
-    sys::process::prctl(libc::PR_SET_DUMPABLE, 0).map_err(|e| fail("set dumpable", e))?;
     Ok(())
 }
 

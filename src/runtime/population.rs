@@ -33,7 +33,7 @@ pub fn processes(state: &State) -> Result<Vec<i32>> {
         )
         .into());
     }
-    // Before its program runs, init may not be looked at; and it is alone.
+    // Until its program runs, init may not always be looked at; then it is alone.
     let Ok(namespace) = fs::read_link(format!("/proc/{}/ns/pid", init.pid)) else {
         return Ok(vec![init.pid]);
     };

@@ -27,7 +27,8 @@ pub fn kill(state: &State, signal: i32, all: bool) -> Result<()> {
     {
         return signal_all(state, cgroup, signal, all);
     }
-    if all && state.status() != Status::Stopped {
+    if all {
+        // Who asks for all is not told that there are none, as with a cgroup.
         return signal_each(state, signal);
     }
     let status = state.status();

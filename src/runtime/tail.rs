@@ -170,8 +170,6 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
         send(ends, message::TERMINAL)?;
         await_answer(ends, "the runtime did not take the terminal")?;
     }
-    // The parent has no more to do in this process.
-    sys::process::prctl(libc::PR_SET_DUMPABLE, 0).map_err(|e| format!("set dumpable: {e}"))?;
     if plan.make_cwd {
         reopen_null()?;
     }

@@ -31,6 +31,8 @@ fn a_life(sandbox: &Sandbox) {
     assert_eq!(made["status"], "created");
     assert_eq!(made["pid"].to_string(), pid);
     assert_eq!(made["owner"], "kusabitest");
+    // Before its program runs, as engines' hooks and health checks may.
+    user.call(["exec", id, "true"]).output().succeeded();
     user.call(["start", id]).output().succeeded();
     assert_eq!(state()["status"], "running");
     assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), UID);
@@ -45,6 +47,9 @@ fn a_life(sandbox: &Sandbox) {
         .output()
         .exited(1)
         .says("container not running");
+    user.call(["kill", "--all", id, "KILL"])
+        .output()
+        .succeeded();
     user.call(["delete", id]).output().succeeded();
     user.call(["state", id])
         .output()
@@ -150,6 +155,17 @@ fn exec_has_what_init_has(sandbox: &Sandbox) {
     assert_eq!(lines[6..].join(" "), "0 1 2 3", "{seen}");
 }
 
+fn a_time_namespace(sandbox: &Sandbox) {
+    let user = User::new(sandbox);
+    let offsets = serde_json::json!({"boottime": {"secs": 1_000_000, "nanosecs": 0}});
+    let container = user.sleeper(|c| {
+        c.push("/linux/namespaces", serde_json::json!({"type": "time"}))
+            .set("/linux/timeOffsets", offsets)
+    });
+    let seen = user.exec(&container, "cut -d . -f 1 /proc/uptime");
+    assert!(seen.trim().parse::<u64>().unwrap() >= 1_000_000, "{seen}");
+}
+
 fn a_terminal(sandbox: &Sandbox) {
     let user = User::new(sandbox);
     let container = user.sleeper(|c| c);
@@ -228,6 +244,7 @@ on_each_view!(
 on_host!(
     exit_codes_are_the_programs,
     a_terminal,
+    a_time_namespace,
     state_is_kept_in_the_runtime_directory,
     a_failed_create_leaves_nothing,
 );

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::common::runtime::{Kind, which};
 use crate::common::{Output, Runtime, Sandbox, Spawn, Terminal, on_host, skip};
 use crate::containerd::Containerd;
-use crate::ground::{Daemon, Ground, path, until_it_says};
+use crate::ground::{DEVICE, Daemon, Ground, SHOW_DEVICE, SHOWN_DEVICE, path, until_it_says};
 
 const IMAGE: &str = "kusabi-test:1";
 
@@ -163,6 +163,30 @@ fn docker_runs_and_execs(sandbox: &Sandbox) {
     terminal.expect("/dev/pts/0");
     running.wait().exited(9);
 
+    // A device. Only newer daemons hand annotations on, so the policy asks.
+    assert_eq!(
+        docker
+            .run(&["--rm"], &["sh", "-c", SHOW_DEVICE])
+            .exited(1)
+            .stdout,
+        ""
+    );
+    let policy = fs::read_to_string("/etc/kusabi/config.toml").expect("read");
+    let asking = format!("{policy}request.devices = [\"{DEVICE}\"]\n");
+    fs::write("/etc/kusabi/config.toml", asking).expect("write");
+    let out = docker
+        .run(&["--rm"], &["sh", "-c", SHOW_DEVICE])
+        .succeeded();
+    assert_eq!(out.stdout, SHOWN_DEVICE);
+    if Runtime::peer(Kind::Runc).is_some() {
+        let out = docker
+            .run_call(
+                &["--runtime=debian-runc", "--rm"],
+                &["sh", "-c", SHOW_DEVICE],
+            )
+            .output();
+        assert_eq!((out.code, out.stdout.as_str()), (Some(1), ""), "{out}");
+    }
     let left: Value = docker
         .docker(&["ps", "--all", "--quiet"])
         .succeeded()

@@ -7,6 +7,7 @@ use super::flag::cgroup_parent;
 use super::{Collector, RequestError, Trust, keep_first, malformed, names};
 use crate::document::{Document, key_segment};
 use crate::edit::Source;
+use crate::gpu::Sharing;
 use crate::policy::{Place, Resolver};
 
 const OWN_PREFIX: &str = "kusabi.dev/";
@@ -69,7 +70,15 @@ fn ours(name: &str, value: &str, into: &mut Collector<'_>) -> Result<(), Request
     match name {
         "gpus" => into.gpus(&place, value, &source, Trust::Engine)?,
         "gpu-share" => {
-            let wish = value.parse().map_err(wrong)?;
+            let wish: Sharing = value.parse().map_err(wrong)?;
+            if wish.names_host_paths() {
+                return Err(wrong(
+                    "directories and files of the host can be named by --gpu-share and the \
+                     policy's request.gpu-share only: whoever writes annotations would choose \
+                     what is mounted"
+                        .to_owned(),
+                ));
+            }
             keep_first(&mut into.requests.sharing, wish, &source);
         }
         "distributed" => {

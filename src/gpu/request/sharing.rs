@@ -16,6 +16,23 @@ pub enum Sharing {
     TimeSlice(TimeSlice),
 }
 
+impl Sharing {
+    /// Whether paths of the host are named that are not the usual ones. They are
+    /// mounted, so only those may name them who may mount anything.
+    #[must_use]
+    pub fn names_host_paths(&self) -> bool {
+        match self {
+            Self::Mps(wish) => {
+                let usual = Mps::default();
+                wish.pipe_dir != usual.pipe_dir
+                    || wish.log_dir != usual.log_dir
+                    || wish.shm_dir != usual.shm_dir
+            }
+            Self::TimeSlice(wish) => wish.config.is_some(),
+        }
+    }
+}
+
 /// What the multi-process service needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mps {

@@ -320,6 +320,20 @@ fn our_own_annotations_say_what_flags_say() {
             format!("annotation kusabi.dev/{key}: {reason}")
         );
     }
+    // An annotation is a wish, and no way to mount the host's files.
+    for value in [
+        "mps,pipe-dir=/root",
+        "mps,log-dir=/etc",
+        "mps,shm-dir=/",
+        "time-slice,config=/etc/shadow",
+    ] {
+        let error = asked("gpu-share", value).unwrap_err();
+        assert!(
+            error.starts_with("annotation kusabi.dev/gpu-share: directories and files of the host"),
+            "{value}: {error}"
+        );
+    }
+    assert!(asked("gpu-share", "time-slice,index=1").is_ok());
     let notes = asked("gpu", "1").unwrap().notes;
     assert_eq!(
         notes.first().map(|note| note.text.as_str()),

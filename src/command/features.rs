@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{output, version};
 use crate::edit::HookStage;
 use crate::error::Result;
+use crate::runtime::attributes::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::runtime::support::{REFUSED_MOUNT_OPTIONS, SYSTEMD_DRIVER};
 
 /// Mount options that libcontainer turns into mount flags; what `lower` gives a
@@ -169,6 +170,10 @@ fn features() -> Value {
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
+            "memoryPolicy": {
+                "modes": MEMORY_MODES.iter().map(|(name, ..)| name).collect::<Vec<_>>(),
+                "flags": MEMORY_FLAGS.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            },
             "mountExtensions": { "idmap": { "enabled": !REFUSED_MOUNT_OPTIONS.contains(&"idmap") } },
             "netDevices": { "enabled": true },
         },

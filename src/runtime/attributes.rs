@@ -287,34 +287,44 @@ fn personality(value: &Value) -> Result<Option<libc::c_ulong>, String> {
     }
 }
 
+/// Names of `linux.memoryPolicy.mode`, the kernel's numbers, and whether nodes must
+/// be given (or must not, or may).
+pub const MEMORY_MODES: &[(&str, i32, Option<bool>)] = &[
+    ("MPOL_BIND", libc::MPOL_BIND, Some(true)),
+    ("MPOL_DEFAULT", libc::MPOL_DEFAULT, Some(false)),
+    ("MPOL_INTERLEAVE", libc::MPOL_INTERLEAVE, Some(true)),
+    ("MPOL_LOCAL", libc::MPOL_LOCAL, Some(false)),
+    ("MPOL_PREFERRED", libc::MPOL_PREFERRED, None),
+    // Of linux/mempolicy.h, but not of libc.
+    ("MPOL_PREFERRED_MANY", 5, Some(true)),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6, Some(true)),
+];
+
+/// Names of `linux.memoryPolicy.flags` and the kernel's bits.
+pub const MEMORY_FLAGS: &[(&str, i32)] = &[
+    ("MPOL_F_NUMA_BALANCING", libc::MPOL_F_NUMA_BALANCING),
+    ("MPOL_F_RELATIVE_NODES", libc::MPOL_F_RELATIVE_NODES),
+    ("MPOL_F_STATIC_NODES", libc::MPOL_F_STATIC_NODES),
+];
+
 fn memory_policy(value: &Value) -> Result<Option<(i32, IdSet)>, String> {
     if value.is_null() {
         return Ok(None);
     }
     let spec =
         MemoryPolicy::deserialize(value).map_err(|e| format!("invalid memory policy: {e}"))?;
-    // MPOL_WEIGHTED_INTERLEAVE is newer (6.9) than the constants we link with.
-    let (mode, nodes_wanted) = match spec.mode.as_str() {
-        "MPOL_DEFAULT" => (libc::MPOL_DEFAULT, Some(false)),
-        "MPOL_PREFERRED" => (libc::MPOL_PREFERRED, None),
-        "MPOL_BIND" => (libc::MPOL_BIND, Some(true)),
-        "MPOL_INTERLEAVE" => (libc::MPOL_INTERLEAVE, Some(true)),
-        "MPOL_LOCAL" => (libc::MPOL_LOCAL, Some(false)),
-        "MPOL_PREFERRED_MANY" => (5, Some(true)),
-        "MPOL_WEIGHTED_INTERLEAVE" => (6, Some(true)),
-        other => return Err(format!("invalid memory policy mode {other:?}")),
+    let Some((_, mode, nodes_wanted)) = MEMORY_MODES.iter().find(|(name, ..)| *name == spec.mode)
+    else {
+        return Err(format!("invalid memory policy mode {:?}", spec.mode));
     };
     let nodes = IdSet::parse(&spec.nodes)
         .map_err(|e| format!("invalid memory policy nodes {:?}: {e}", spec.nodes))?
         .unwrap_or_default();
     let mut flags = 0;
     for flag in &spec.flags {
-        flags |= match flag.as_str() {
-            "MPOL_F_STATIC_NODES" => libc::MPOL_F_STATIC_NODES,
-            "MPOL_F_RELATIVE_NODES" => libc::MPOL_F_RELATIVE_NODES,
-            "MPOL_F_NUMA_BALANCING" => libc::MPOL_F_NUMA_BALANCING,
-            other => return Err(format!("invalid memory policy flag {other:?}")),
-        };
+        let known = MEMORY_FLAGS.iter().find(|(name, _)| name == flag);
+        let (_, bit) = known.ok_or_else(|| format!("invalid memory policy flag {flag:?}"))?;
+        flags |= bit;
     }
     match (nodes_wanted, nodes.count()) {
         (Some(false), count @ 1..) => Err(format!(

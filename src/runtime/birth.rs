@@ -14,6 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::RuntimeError;
 use super::child::{self, ChildEnds, ChildPlan};
+use super::credentials::KindText;
 use super::join::Joins;
 use super::process::ProcessSpec;
 use super::state::Locked;
@@ -345,7 +346,7 @@ pub fn inside(
                 crate::sys::process::setresuid(0)
             };
             let result = enter()
-                .map_err(|e| format!("enter the container's namespaces: {e}"))
+                .map_err(|e| format!("enter the container's namespaces: {}", e.kind_text()))
                 .and_then(|()| action());
             // An empty packet cannot be told from the end, so one byte leads.
             let text = result

@@ -267,7 +267,7 @@ fn wait_for_release(ends: &Rc<RefCell<Ends>>) -> Result<i32, String> {
 fn join_namespaces(join: &[(OwnedFd, i32)]) -> Result<(), String> {
     for (fd, flags) in join {
         sys::process::setns(fd.as_fd(), *flags)
-            .map_err(|e| format!("join namespaces ({flags:#x}): {e}"))?;
+            .map_err(|e| format!("join namespaces ({flags:#x}): {}", e.kind_text()))?;
     }
     Ok(())
 }
@@ -280,19 +280,21 @@ fn not_dumpable() -> Result<(), String> {
 fn dumpable(value: u64) -> Result<(), String> {
     sys::process::prctl(libc::PR_SET_DUMPABLE, value)
         .map(drop)
-        .map_err(|e| format!("set dumpable: {e}"))
+        .map_err(|e| format!("set dumpable: {}", e.kind_text()))
 }
 
 fn become_namespace_root(keep_groups: bool) -> Result<(), String> {
-    sys::process::setresgid(0).map_err(|e| format!("setgid 0 in user namespace: {e}"))?;
-    sys::process::setresuid(0).map_err(|e| format!("setuid 0 in user namespace: {e}"))?;
+    sys::process::setresgid(0)
+        .map_err(|e| format!("setgid 0 in user namespace: {}", e.kind_text()))?;
+    sys::process::setresuid(0)
+        .map_err(|e| format!("setuid 0 in user namespace: {}", e.kind_text()))?;
     if keep_groups {
         return Ok(());
     }
     match sys::process::setgroups(&[]) {
         // Denied where an unprivileged user made the map (user_namespaces(7)).
         Err(e) if e.raw_os_error() != Some(libc::EPERM) => {
-            Err(format!("setgroups in user namespace: {e}"))
+            Err(format!("setgroups in user namespace: {}", e.kind_text()))
         }
         _ => Ok(()),
     }
@@ -301,7 +303,7 @@ fn become_namespace_root(keep_groups: bool) -> Result<(), String> {
 /// Leaves the process dumpable.
 fn enter_time_namespace(offsets: &str) -> Result<(), String> {
     const CLONE_NEWTIME: i32 = 0x80;
-    let fail = |what: &str, e: std::io::Error| format!("time namespace: {what}: {e}");
+    let fail = |what: &str, e: std::io::Error| format!("time namespace: {what}: {}", e.kind_text());
     // The offsets file belongs to root unless the process can be dumped.
     sys::process::prctl(libc::PR_SET_DUMPABLE, 1).map_err(|e| fail("set dumpable", e))?;
     sys::process::unshare(CLONE_NEWTIME).map_err(|e| fail("unshare", e))?;

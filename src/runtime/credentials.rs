@@ -56,7 +56,7 @@ impl Capabilities {
         for capability in caps::runtime::thread_all_supported() {
             if !self.bounding.contains(&capability) {
                 caps::drop(None, CapSet::Bounding, capability)
-                    .map_err(|e| format!("unable to apply bounding set: {e}"))?;
+                    .map_err(|e| format!("unable to apply bounding set: {}", words(&e)))?;
             }
         }
         Ok(())
@@ -65,7 +65,7 @@ impl Capabilities {
     /// Sets the other four. Inheritable first: the kernel measures it against
     /// the permitted set, which then shrinks.
     fn apply(&self) -> Result<(), String> {
-        let failed = |e: caps::errors::CapsError| format!("unable to apply caps: {e}");
+        let failed = |e: caps::errors::CapsError| format!("unable to apply caps: {}", words(&e));
         caps::set(None, CapSet::Inheritable, &self.inheritable).map_err(failed)?;
         caps::set(None, CapSet::Effective, &self.effective).map_err(failed)?;
         caps::set(None, CapSet::Permitted, &self.permitted).map_err(failed)?;
@@ -82,6 +82,13 @@ impl Capabilities {
         }
         Ok(())
     }
+}
+
+/// The kernel's reason in the words that callers match.
+fn words(error: &caps::errors::CapsError) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
 }
 
 /// Becomes the user: groups, ids, capabilities and working directory, in runc's
@@ -104,12 +111,13 @@ pub fn become_user(
         Err(e) => return Err(chdir_failed(cwd, e)),
     };
     capabilities.apply_bounding()?;
-    sys::process::prctl(libc::PR_SET_KEEPCAPS, 1).map_err(|e| format!("set keep caps: {e}"))?;
-    own_stdio(user.uid).map_err(|e| format!("own stdio: {e}"))?;
+    sys::process::prctl(libc::PR_SET_KEEPCAPS, 1)
+        .map_err(|e| format!("set keep caps: {}", e.kind_text()))?;
+    own_stdio(user.uid).map_err(|e| format!("own stdio: {}", e.kind_text()))?;
     if let Some(groups) = groups
         && groups_allowed()
     {
-        sys::process::setgroups(groups).map_err(|e| format!("setgroups: {e}"))?;
+        sys::process::setgroups(groups).map_err(|e| format!("setgroups: {}", e.kind_text()))?;
     }
     sys::process::setresgid(user.gid).map_err(|e| id_failed("setgid", "gid", user.gid, &e))?;
     sys::process::setresuid(user.uid).map_err(|e| id_failed("setuid", "uid", user.uid, &e))?;
@@ -122,7 +130,8 @@ pub fn become_user(
     if !here.is_absolute() {
         return Err(OUTSIDE.into());
     }
-    sys::process::prctl(libc::PR_SET_KEEPCAPS, 0).map_err(|e| format!("clear keep caps: {e}"))?;
+    sys::process::prctl(libc::PR_SET_KEEPCAPS, 0)
+        .map_err(|e| format!("clear keep caps: {}", e.kind_text()))?;
     // Leaving uid 0 has cleared the effective set; raising it again lets the
     // next calls shrink the others.
     let permitted = caps::read(None, CapSet::Permitted).map_err(|e| e.to_string())?;

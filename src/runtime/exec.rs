@@ -287,11 +287,7 @@ fn child_plan(
         );
     }
     let profile = &document.value()["linux"]["seccomp"];
-    let seccomp = if profile.is_null() {
-        None
-    } else {
-        Some(seccomp::parse_and_compile(profile, &seccomp_cache(store))?)
-    };
+    let seccomp = seccomp::parse_and_compile(profile, &seccomp_cache(store))?;
     let mut flags = 0;
     let mut user = false;
     for (name, flag) in NAMESPACES {

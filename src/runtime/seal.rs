@@ -35,6 +35,7 @@ pub fn ensure(state_root: &Path) -> Result<()> {
     if let Some(mark) = std::env::var_os(MARK) {
         sys::remove_env(MARK);
         if mark == identity.as_str() {
+            tracing::debug!("exeseal: using /proc/self/exe clone");
             return Ok(());
         }
         // A mark of another file is a leftover in the caller's environment.

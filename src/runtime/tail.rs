@@ -188,7 +188,7 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     }
     // The filter may have other ideas of sigaction.
     if ends.gate.is_some() {
-        super::parked::prepare().map_err(|e| format!("set signal handlers: {e}"))?;
+        super::parked::prepare().map_err(|e| format!("set signal handlers: {}", e.kind_text()))?;
     }
     let env = environment(process, plan.listen_fds, plan.listen_names.as_deref())?;
     plan.attributes.apply()?;
@@ -224,7 +224,7 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     }
     if let Some(gate) = &mut ends.gate {
         gate.wait()
-            .map_err(|e| Failure::Setup(format!("wait for start: {e}")))?;
+            .map_err(|e| Failure::Setup(format!("wait for start: {}", e.kind_text())))?;
     }
     let late = |text: String| {
         if ends.gate.is_some() {
@@ -243,7 +243,7 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     let argv = c_strings(&process.args).map_err(&late)?;
     let envp = c_strings(&env).map_err(&late)?;
     let path = CString::new(program.clone()).map_err(|e| late(e.to_string()))?;
-    sys::process::reset_signals().map_err(|e| late(format!("reset signals: {e}")))?;
+    sys::process::reset_signals().map_err(|e| late(format!("reset signals: {}", e.kind_text())))?;
     let error = sys::process::execve(&path, &argv, &envp);
     Err(late(format!("exec {program}: {}", error.kind_text())))
 }
@@ -302,7 +302,7 @@ fn close_one_by_one(ranges: &[(u32, u32)]) -> io::Result<()> {
 
 fn send(ends: &Ends, tag: u8) -> Result<(), String> {
     sys::process::send_fd(ends.sync.as_fd(), &[tag], None)
-        .map_err(|e| format!("runtime is gone: {e}"))
+        .map_err(|e| format!("runtime is gone: {}", e.kind_text()))
 }
 
 /// Last: until here something had to be made in it.
@@ -394,7 +394,7 @@ fn load_seccomp(plan: &Plan, ends: &Ends) -> Result<(), String> {
             &[message::LISTENER],
             Some(listener.as_fd()),
         )
-        .map_err(|e| format!("send seccomp listener: {e}"))?;
+        .map_err(|e| format!("send seccomp listener: {}", e.kind_text()))?;
         drop(listener);
         await_answer(ends, "the seccomp agent did not take the listener")?;
     }

@@ -44,6 +44,10 @@ fn features_are_json_and_nothing_else() {
     );
     assert!(features["linux"]["mountExtensions"]["idmap"]["enabled"].is_boolean());
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
+    let policy = &features["linux"]["memoryPolicy"];
+    assert_eq!(policy["modes"].as_array().unwrap().len(), 7);
+    assert_eq!(policy["modes"][0], "MPOL_BIND");
+    assert_eq!(policy["flags"].as_array().unwrap().len(), 3);
     let supported = features["linux"]["seccomp"]["supportedFlags"]
         .as_array()
         .unwrap();

@@ -25,6 +25,7 @@ on_each_view![
     exec_has_the_container_s_keyring_and_not_its_caller_s,
     exec_of_a_file_keeps_what_confines_the_container,
     a_label_without_its_module_is_refused,
+    a_right_that_cannot_be_had_is_told_in_the_kernel_s_words,
     errors_go_to_the_log_and_to_stderr,
 ];
 
@@ -491,4 +492,17 @@ fn a_label_without_its_module_is_refused(sandbox: &Sandbox) {
         let out = sandbox.call(["exec", flag, "no-such-label", &container.id, "/bin/true"]);
         out.output().exited(255).says(words);
     }
+}
+
+/// podman tells by them that a program may not be run.
+fn a_right_that_cannot_be_had_is_told_in_the_kernel_s_words(sandbox: &Sandbox) {
+    // What is not permitted cannot be in force (capabilities(7)).
+    let config = Config::sleeper().set("/process/capabilities/permitted", json!([]));
+    let out = sandbox.run_config(&config).exited(1);
+    assert!(
+        out.stderr.contains("unable to apply caps")
+            && out.stderr.contains("operation not permitted"),
+        "{out}"
+    );
+    assert!(!out.stderr.contains("os error"), "{out}");
 }

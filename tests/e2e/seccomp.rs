@@ -13,6 +13,7 @@ on_each_view![
     a_profile_without_the_runtime_s_own_calls_is_borne,
     a_killed_hook_is_told_by_its_signal,
     flags_are_told_in_the_debug_log,
+    a_profile_that_says_nothing_is_none,
 ];
 
 /// What a program without a C library, and the runtime right before it, need.
@@ -171,4 +172,12 @@ fn flags_are_told_in_the_debug_log(sandbox: &Sandbox) {
         let line = format!("\"seccomp filter flags: {number}\"");
         assert!(out.stderr.contains(&line), "{line}: {out}");
     }
+}
+
+fn a_profile_that_says_nothing_is_none(sandbox: &Sandbox) {
+    let config = Config::shell("grep Seccomp: /proc/self/status").set("/linux/seccomp", json!({}));
+    assert_eq!(
+        sandbox.run_config(&config).succeeded().stdout,
+        "Seccomp:\t0\n"
+    );
 }

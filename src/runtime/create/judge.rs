@@ -192,10 +192,7 @@ fn capabilities_of(process: &ProcessSpec) -> Capabilities {
 
 fn seccomp_filter(document: &Document, store: &Store) -> Result<Option<CompiledFilter>> {
     let profile = &document.value()["linux"]["seccomp"];
-    if profile.is_null() {
-        return Ok(None);
-    }
-    seccomp::parse_and_compile(profile, &store.root().join(SECCOMP_CACHE)).map(Some)
+    seccomp::parse_and_compile(profile, &store.root().join(SECCOMP_CACHE))
 }
 
 /// The seccomp cache of a store, for `exec`.

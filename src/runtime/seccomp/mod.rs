@@ -48,15 +48,27 @@ pub struct Listener {
     pub metadata: String,
 }
 
-/// Reads `linux.seccomp` and compiles it.
+/// Reads `linux.seccomp` and compiles it. `None` where there is no profile, or one
+/// that says neither what is the default nor anything else, as for runc.
 ///
 /// # Errors
 /// As [`compile`]; a profile of the wrong shape.
-pub fn parse_and_compile(profile: &serde_json::Value, cache: &Path) -> Result<CompiledFilter> {
+pub fn parse_and_compile(
+    profile: &serde_json::Value,
+    cache: &Path,
+) -> Result<Option<CompiledFilter>> {
+    let says_nothing = |field: &str| match &profile[field] {
+        serde_json::Value::String(text) => text.is_empty(),
+        serde_json::Value::Array(list) => list.is_empty(),
+        other => other.is_null(),
+    };
+    if says_nothing("defaultAction") && says_nothing("syscalls") {
+        return Ok(None);
+    }
     // Through text: numbers kept as written do not read as integers otherwise.
     let profile: LinuxSeccomp =
         serde_json::from_str(&profile.to_string()).map_err(|e| refused("linux.seccomp", e))?;
-    compile(&profile, cache)
+    compile(&profile, cache).map(Some)
 }
 
 /// Hands the seccomp listener to the profile's agent, with the state that OCI

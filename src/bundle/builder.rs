@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::nested;
 use crate::cgroup::parent::Migration;
+use crate::command::rootless::conversion;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
+use crate::host::caller::caller;
 use crate::policy::Policy;
 use crate::service::{
     ImageConfig, Overrides, SecretProvider, Service, ServiceError, ServiceFile, Socket, VolumeName,
@@ -302,7 +304,14 @@ impl BundleBuilder {
         let original = Document::parse(assembled.config.to_string().as_bytes())?;
         let mut plan = assembled.plan;
         plan.append(facts::requested(self, &original)?);
-        let applied = edit::apply_traced(&original, &plan)?;
+        let mut applied = edit::apply_traced(&original, &plan)?;
+        if self.machine == Machine::Here {
+            let more = conversion(&caller(), &applied.document, &plan)?;
+            if !more.is_empty() {
+                plan.append(more);
+                applied = edit::apply_traced(&original, &plan)?;
+            }
+        }
         let mut warnings = assembled.warnings;
         warnings.extend(plan.notes.iter().map(|note| note.text.clone()));
         Ok(BundleSpec {

@@ -21,7 +21,7 @@ mod pause;
 pub(crate) mod prepare;
 mod ps;
 pub(crate) mod requests;
-mod rootless;
+pub(crate) mod rootless;
 mod run;
 mod spec;
 pub mod update;

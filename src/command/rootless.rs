@@ -15,7 +15,7 @@ use crate::rootless::{self, Caller, Situation};
 ///
 /// # Errors
 /// Ranges of the caller's that make no sense; a device that the host lacks.
-pub(super) fn conversion(caller: &Caller, document: &Document, plan: &Plan) -> Result<Plan> {
+pub(crate) fn conversion(caller: &Caller, document: &Document, plan: &Plan) -> Result<Plan> {
     if !rootless::applies(document, caller)? {
         return Ok(Plan::default());
     }

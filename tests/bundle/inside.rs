@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::common::host;
+use super::common::runtime::which;
 use super::common::sandbox::make_rootfs;
 use super::common::{Kind, Output, Sandbox, Spawn, View, on_each_view, on_host};
 use super::support::json;
@@ -94,7 +95,7 @@ fn everywhere(
             .arg(&id)
             .output()
             .succeeded();
-        all.push((runtime.runtime().kind, lines(&run)));
+        all.push((runtime.runtime().kind, lines_of(&run)));
         kusabi(sandbox, &["bundle", "clean", &out])
             .output()
             .succeeded();
@@ -103,7 +104,7 @@ fn everywhere(
     all
 }
 
-fn lines(output: &Output) -> BTreeMap<String, String> {
+fn lines_of(output: &Output) -> BTreeMap<String, String> {
     let pairs = output
         .stdout
         .lines()
@@ -374,4 +375,95 @@ fn a_failed_service_leaves_nothing(sandbox: &Sandbox) {
     fs::remove_dir(bundles).unwrap();
 }
 
-fn two_gpus_mps_and_a_tmpfs_from_an_image(_: &Sandbox) {}
+/// What README.md shows.
+fn two_gpus_mps_and_a_tmpfs_from_an_image(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        return;
+    }
+    let Some(umoci) = which("umoci") else {
+        super::common::skip!("umoci is not installed");
+    };
+    let parent = Parent::new(sandbox);
+    let dir = sandbox.dir();
+    let umoci = |line: &str| {
+        let stem = dir.join(format!("umoci-{}", sandbox.fresh()));
+        let call = Spawn::new(&umoci, &stem)
+            .args(line.split(' '))
+            .current_dir(dir);
+        call.output().succeeded();
+    };
+    make_rootfs(&dir.join("tree"));
+    umoci("init --layout image");
+    umoci("new --image image:1");
+    umoci("insert --image image:1 tree /");
+    umoci(
+        "config --image image:1 --config.env FROM=image --config.workingdir /srv --config.user user",
+    );
+    umoci("unpack --image image:1 unpacked");
+
+    // Two GPUs that no driver stands behind, and one more that is not asked for.
+    fs::create_dir_all(dir.join("cdi")).unwrap();
+    let devices: Vec<serde_json::Value> = (0..3_u64)
+        .map(|number| {
+            let node = dir.join(format!("gpu{number}"));
+            make_node(&node, 4001, number);
+            serde_json::json!({"name": number.to_string(), "containerEdits": {"deviceNodes": [
+                {"path": format!("/dev/nvidia{number}"), "hostPath": node}]}})
+        })
+        .collect();
+    let cdi = serde_json::json!({"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu",
+        "devices": devices});
+    fs::write(dir.join("cdi/nvidia.json"), cdi.to_string()).unwrap();
+    for name in ["mps", "mps-log"] {
+        let path = dir.join(name);
+        fs::create_dir(&path).unwrap();
+        std::os::unix::fs::chown(&path, Some(1000), Some(1000)).unwrap();
+    }
+    let script = "id; pwd; env | sort; for n in 0 1 2; do \
+                  echo \"nvidia$n=$(cat /dev/nvidia$n 2>&1)\"; done; \
+                  while read _ t k o _; do echo \"mount.$t=$k $o\"; done < /proc/self/mounts";
+    let lines = format!(
+        "command: {{entrypoint: [/bin/sh, -c, '{script}']}}\n\
+         resources:\n  gpu:\n    count: 2\n    vendor: nvidia\n    sharing: mps\n    \
+         mps_pipe_dir: {dir}/mps\n    mps_log_dir: {dir}/mps-log\n\
+         storage:\n- {{type: tmpfs, target: /scratch, size: 256Mi, mode: 1777}}",
+        dir = dir.display()
+    );
+    prepare(sandbox, &parent, &[("train", &lines)]);
+    let options = [
+        "--image",
+        "image:1",
+        "--rootfs",
+        "unpacked/rootfs",
+        "--cdi-dir",
+        "cdi",
+    ];
+    let once = ["run", "--service", "service.yaml"];
+    let run = kusabi(sandbox, &[&once[..], &options].concat())
+        .output()
+        .succeeded();
+    let mut all = vec![(Kind::Kusabi, lines_of(&run))];
+    all.extend(everywhere(sandbox, "train", &options));
+    let pipes = dir.join("mps").display().to_string();
+    for (kind, seen) in all {
+        for number in [0, 1] {
+            let found = &seen[&format!("nvidia{number}")];
+            assert!(
+                found.contains("No such device or address"),
+                "{kind:?} {found}"
+            );
+        }
+        assert!(
+            seen["nvidia2"].contains("No such file"),
+            "{kind:?} {seen:?}"
+        );
+        assert_eq!(seen["FROM"], "image");
+        assert_eq!(
+            seen["uid"],
+            "1000(user) gid=1000(user) groups=1000(user),44(video)"
+        );
+        assert_eq!(seen["CUDA_MPS_PIPE_DIRECTORY"], pipes);
+        assert!(seen[&format!("mount.{pipes}")].contains(" rw"), "{seen:?}");
+        assert!(seen["mount./scratch"].contains("size=262144k"), "{seen:?}");
+    }
+}

@@ -10,6 +10,7 @@
 )]
 
 #[path = "../common/mod.rs"]
+mod bundle;
 mod common;
 
 mod commands;

@@ -55,7 +55,6 @@ present() {
     case $1 in
         lib:*) have gcc && [ "$(gcc -print-file-name="${1#lib:}")" != "${1#lib:}" ] ;;
         static:*) have "${1#static:}" && ! has_interpreter "$(PATH=$PATH:/usr/sbin:/sbin command -v "${1#static:}")" ;;
-        /*) [ -e "$1" ] ;;
         *) have "$1" ;;
     esac
 }

@@ -10,9 +10,9 @@
 )]
 
 #[path = "../common/mod.rs"]
-mod bundle;
 mod common;
 
+mod bundle;
 mod commands;
 mod delegated;
 mod devices;

@@ -196,7 +196,8 @@ pub fn give(path: &Path) {
     chown(path, Some(UID), Some(UID)).expect("chown");
 }
 
-fn give_tree(path: &Path) {
+/// Makes the user the owner of a tree.
+pub fn give_tree(path: &Path) {
     let done = std::process::Command::new("chown")
         .args(["-R", "-h", &format!("{UID}:{UID}")])
         .arg(path)

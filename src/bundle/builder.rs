@@ -11,6 +11,7 @@ use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
 use crate::policy::Policy;
+use crate::request::Flags;
 use crate::service::{
     ImageConfig, Overrides, SecretProvider, Service, ServiceError, ServiceFile, Socket, VolumeName,
     assemble, container_id,
@@ -46,7 +47,7 @@ pub struct BundleBuilder {
     pub(super) machine: Machine,
     pub(super) host_env: BTreeMap<String, String>,
     pub(super) cdi_dirs: Vec<PathBuf>,
-    pub(super) devices: Vec<String>,
+    pub(super) flags: Flags,
     pub(super) migrate: bool,
     pub(super) policy: Policy,
     pub(super) id: Option<String>,
@@ -70,7 +71,7 @@ impl BundleBuilder {
             machine: Machine::Here,
             host_env: BTreeMap::new(),
             cdi_dirs: Vec::new(),
-            devices: Vec::new(),
+            flags: Flags::default(),
             migrate: false,
             policy: Policy::default(),
             id: None,
@@ -249,10 +250,11 @@ impl BundleBuilder {
         self
     }
 
-    /// CDI devices, on top of what the service asks for.
+    /// Devices, GPUs and how they are shared, as the command line asks for them:
+    /// CDI devices on top of what the service asks for, the rest in its place.
     #[must_use]
-    pub fn devices(mut self, names: impl IntoIterator<Item = String>) -> Self {
-        self.devices = names.into_iter().collect();
+    pub fn requests(mut self, flags: Flags) -> Self {
+        self.flags = flags;
         self
     }
 

@@ -15,7 +15,7 @@ use crate::document::Document;
 use crate::edit::Plan;
 use crate::error::{Error, Result};
 use crate::host::{gpu, users};
-use crate::request::{self, Flags};
+use crate::request;
 use crate::service::{
     Facts, ImageUser, ServiceError, StorageKind, UserDatabase, VolumeName, resolve,
 };
@@ -140,7 +140,12 @@ fn cgroup(builder: &BundleBuilder) -> Result<(Option<String>, Option<Migration>)
     ];
     let filled = |name: &str| host_variable(builder, name).filter(|value| !value.is_empty());
     let wish = Wish {
-        explicit: builder.service.cgroup_parent.clone(),
+        // The flag's edit comes after the service's, and wins.
+        explicit: builder
+            .flags
+            .cgroup_parent
+            .clone()
+            .or_else(|| builder.service.cgroup_parent.clone()),
         environment: filled("KUSABI_CGROUP_PARENT"),
         migrate: builder.migrate
             || builder.policy.cgroup.migrate
@@ -171,13 +176,10 @@ fn cgroup(builder: &BundleBuilder) -> Result<(Option<String>, Option<Migration>)
 
 /// The plan for what is asked of the host's devices.
 pub(super) fn requested(builder: &BundleBuilder, document: &Document) -> Result<Plan> {
-    let flags = Flags {
-        devices: builder.devices.clone(),
-        ..Flags::default()
-    };
-    let mut requests = request::collect(document, &flags, &builder.policy)?;
+    let flags = &builder.flags;
+    let mut requests = request::collect(document, flags, &builder.policy)?;
     if let Some(wish) = &builder.service.resources.gpu {
-        gpus::ask(&builder.name, wish, &mut requests)?;
+        gpus::ask(&builder.name, wish, flags, &mut requests)?;
     }
     if requests.is_empty() {
         return Ok(Plan::default());
@@ -194,7 +196,7 @@ pub(super) fn requested(builder: &BundleBuilder, document: &Document) -> Result<
             cdi_dirs: &builder.cdi_dirs,
             mode: Mode::Create,
             policy: &builder.policy,
-            id: None,
+            id: Some(&builder.id()),
             host: &root,
         },
     )

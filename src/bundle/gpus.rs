@@ -3,33 +3,40 @@
 use crate::edit::Source;
 use crate::error::{Error, Result};
 use crate::gpu;
-use crate::request::{Request, Requests, Trust, What};
+use crate::request::{Flags, Request, Requests, Trust, What};
 use crate::service::{Count, Distributed, Gpu, PinnedMemory, Sharing};
 
-/// Adds what a service asks for, in the place of the first to ask.
+/// Adds what a service asks for, where the command line does not ask for the
+/// same: which GPUs, how they are shared, what place among several.
 ///
 /// # Errors
 /// Values that do not fit together.
-pub(super) fn ask(service: &str, wish: &Gpu, requests: &mut Requests) -> Result<()> {
+pub(super) fn ask(service: &str, wish: &Gpu, flags: &Flags, requests: &mut Requests) -> Result<()> {
     let source = |field: &str| Source::Service {
         field: format!("services.{service}.resources.gpu.{field}"),
     };
-    requests.devices.push(Request {
-        what: What::Gpus {
-            vendor: wish.vendor.as_deref().map(gpu::Vendor::from_word),
-            which: match wish.count {
-                Count::Some(count) => gpu::Selection::Count(count),
-                Count::All => gpu::Selection::All,
+    if flags.gpus.is_empty() {
+        requests.devices.push(Request {
+            what: What::Gpus {
+                vendor: wish.vendor.as_deref().map(gpu::Vendor::from_word),
+                which: match wish.count {
+                    Count::Some(count) => gpu::Selection::Count(count),
+                    Count::All => gpu::Selection::All,
+                },
             },
-        },
-        source: source("count"),
-        trust: Trust::Operator,
-    });
-    requests.devices.sort();
-    if let Some(sharing) = &wish.sharing {
+            source: source("count"),
+            trust: Trust::Operator,
+        });
+        requests.devices.sort();
+    }
+    if requests.sharing.is_none()
+        && let Some(sharing) = &wish.sharing
+    {
         requests.sharing = Some((shared(sharing), source("sharing")));
     }
-    if let Some(place) = &wish.distributed {
+    if requests.distributed.is_none()
+        && let Some(place) = &wish.distributed
+    {
         let source = source("distributed");
         let wish = distributed(service, place)
             .map_err(|reason| Error::Usage(format!("{source}: {reason}")))?;

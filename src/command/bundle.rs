@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::output;
+use super::prepare::flags;
 use crate::bundle::{BundleBuilder, BundleSpec, MARKER, Machine, clean};
 use crate::cli::{BundleCommand, Devices, Elsewhere, ServiceOptions};
 use crate::error::{Error, Result};
@@ -109,7 +110,7 @@ pub(super) fn builder(
         .machine(machine(elsewhere)?)
         .terminal(options.terminal)
         .args(options.args.clone())
-        .devices(devices.devices.clone())
+        .requests(flags(devices))
         .cdi_dirs(devices.cdi_dirs.clone());
     if let Some(replica) = options.replica {
         if replica == 0 {

@@ -36,8 +36,14 @@ pub(crate) fn registry(explicit: &[PathBuf], configured: &[PathBuf], host: &Path
     let here = host == Path::new("/");
     let spec_dirs = here.then(|| std::env::var("CDI_SPEC_DIRS").ok()).flatten();
     let user_dir = here.then(user_dir).flatten();
+    // They are looked up from the host's root, not from where we are.
+    let absolute = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    let explicit: Vec<PathBuf> = match here {
+        true => explicit.iter().map(absolute).collect(),
+        false => explicit.to_vec(),
+    };
     let dirs = search_path(
-        explicit,
+        &explicit,
         user_dir.as_deref(),
         spec_dirs.as_deref(),
         configured,

@@ -128,7 +128,8 @@ pub fn prepare(
     })
 }
 
-fn flags(devices: &Devices) -> Flags {
+/// What was typed, as requests are read from it.
+pub(super) fn flags(devices: &Devices) -> Flags {
     Flags {
         devices: devices.devices.clone(),
         gpus: devices.gpus.clone(),

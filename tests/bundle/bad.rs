@@ -287,7 +287,7 @@ fn options_and_facts_are_refused_by_name() {
         (
             "",
             "--device v.com/c=d --no-probe",
-            "--device: the host's devices may not be looked at; leave --no-probe out or give --host-root",
+            "devices and GPUs: the host may not be looked at; leave --no-probe out or give --host-root",
         ),
     ];
     for (lines, args, wanted) in cases {

@@ -4,7 +4,7 @@
 //! `bundle spec` is called. `golden/NAME.json` says, by JSON pointer, how the
 //! result differs from `golden/base.json`, which is the whole result for a
 //! service that says nothing; `null` is for what is not there. The workspace's
-//! own path is written `$DIR`. `KUSABI_BLESS=1` writes the JSON files anew.
+//! own path is written `$DIR`; its `gpus` is a recorded host with four of NVIDIA's. `KUSABI_BLESS=1` writes the JSON files anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -92,7 +92,7 @@ fn compare(name: &str, found: &Value) {
 
 #[test]
 fn each_row_changes_what_it_says_and_nothing_else() {
-    let workspace = Workspace::new();
+    let workspace = Workspace::with_gpus();
     let (base, _) = result(&workspace, "base");
     compare("base", &base);
     let cases = cases();
@@ -125,7 +125,7 @@ fn each_specification_is_valid_for_the_oci_schema() {
     let Some(schema) = oci_schema() else {
         super::common::skip!("no OCI schema files: set KUSABI_OCI_SCHEMA");
     };
-    let workspace = Workspace::new();
+    let workspace = Workspace::with_gpus();
     for name in cases() {
         let (spec, _) = result(&workspace, &name);
         assert_eq!(schema.problems(&spec), Vec::<String>::new(), "{name}");
@@ -148,7 +148,7 @@ fn each_specification_is_valid_for_the_oci_schema() {
 
 #[test]
 fn each_specification_is_valid_for_the_library() {
-    let workspace = Workspace::new();
+    let workspace = Workspace::with_gpus();
     for name in cases() {
         let (spec, _) = result(&workspace, &name);
         serde_json::from_value::<oci_spec::runtime::Spec>(spec)

@@ -113,6 +113,31 @@ impl Workspace {
         Self { dir }
     }
 
+    /// The same, and `gpus`: a recorded host with four GPUs, and with what
+    /// sharing them needs.
+    pub fn with_gpus() -> Self {
+        let workspace = Self::new();
+        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hosts/nvidia-4");
+        let copied = Command::new("cp")
+            .args(["-r".as_ref(), recorded.as_os_str()])
+            .arg(workspace.path().join("gpus"))
+            .status();
+        assert!(copied.unwrap().success());
+        for dir in [
+            "tmp/nvidia-mps",
+            "tmp/nvidia-log",
+            "srv/pipe",
+            "srv/log",
+            "dev/shm",
+        ] {
+            let path = workspace.path().join("gpus").join(dir);
+            fs::create_dir_all(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        workspace.write("gpus/etc/slices.yaml", "");
+        workspace
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -1,15 +1,18 @@
 //! Namespaces that a container joins by path, and what may be set in its own.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
 
+use crate::common::view::is_unified;
 use crate::common::{Config, Container, Sandbox, on_each_view};
 
 on_each_view![
     every_namespace_of_another_container_can_be_joined,
     a_user_namespace_takes_along_a_network_that_is_not_its_own,
     mappings_beside_a_user_namespace_must_be_its_own,
+    a_delegated_cgroup_goes_to_the_joined_namespace_s_root,
     what_is_no_namespace_of_the_kind_is_named,
     a_host_name_is_set_in_a_joined_namespace,
     settings_of_the_host_are_out_of_reach,
@@ -211,4 +214,26 @@ fn a_setting_of_the_container_is_made(sandbox: &Sandbox) {
         json!({"kernel.msgmax": "4242", "fs.mqueue.msg_max": "17"}),
     );
     assert_eq!(sandbox.run_config(&config).succeeded().stdout, "4242\n17\n");
+}
+
+/// The owner is who the joined namespace says the container's root is.
+fn a_delegated_cgroup_goes_to_the_joined_namespace_s_root(sandbox: &Sandbox) {
+    let mut config = apart(Config::sleeper());
+    let mounts = config.get("/mounts").as_array().unwrap();
+    let at = mounts.iter().position(|m| m["type"] == "cgroup").unwrap();
+    let options = json!(["nosuid", "noexec", "nodev", "relatime"]);
+    config = config.set(&format!("/mounts/{at}/options"), options);
+    let other = sandbox.run_detached(&sandbox.bundle(&config));
+    let config = joining(&config, &other, &["user"])
+        .remove("/linux/uidMappings")
+        .remove("/linux/gidMappings");
+    let bundle = sandbox.bundle(&config);
+    sandbox.run_detached(&bundle);
+    // Version 1 cannot be delegated.
+    let (root, owner) = match is_unified() {
+        true => ("/sys/fs/cgroup", 100_000),
+        false => ("/sys/fs/cgroup/devices", 0),
+    };
+    let path = format!("{root}{}", bundle.cgroups_path());
+    assert_eq!(fs::metadata(path).unwrap().uid(), owner);
 }

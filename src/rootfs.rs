@@ -19,14 +19,14 @@
 //! 1. [`Preflight::stage`], in the container's first process: libcontainer's root
 //!    becomes an empty directory of a private tmpfs; the real root is mounted on
 //!    itself, in that namespace only.
-//! 2. libcontainer mounts each mount at a numbered directory there, and /dev with
-//!    its devices and links ([`Assembly::library_destination`]).
-//! 3. [`Assembly::assemble`], by the parent, while libcontainer waits for the
-//!    createRuntime hooks: every destination is found or made with
+//! 2. libcontainer makes the default devices and links there, mounts nothing, and
+//!    asks for the createRuntime hooks.
+//! 3. [`Assembly::assemble`], by the parent, while libcontainer waits for them, and
+//!    from the process's namespaces: every destination is found or made with
 //!    `openat2(RESOLVE_IN_ROOT)` below the real root's descriptor, judged where it
-//!    is, and the mount is moved onto that descriptor. Devices that belong
-//!    elsewhere are made by descriptor. Then libcontainer's path leads to the real
-//!    root, and it goes on to pivot.
+//!    is, and the mount is moved onto that descriptor. Devices and links are made
+//!    by descriptor. Then libcontainer's path leads to the real root, and it goes
+//!    on to pivot.
 //!
 //! Someone who changes the root during a creation can thus make it fail, or have a
 //! mount end up elsewhere *inside* the same root, but reaches nothing outside it.
@@ -44,9 +44,9 @@
 //!   container's programs then see that directory. libcontainer checks /dev/null,
 //!   the terminal and sysctls after pivot by their inode and file system.
 //! - Masked and read-only paths of /proc and /sys are made so on the stage, and
-//!   move with their mounts. Those elsewhere in the root are left to libcontainer,
-//!   which goes by name after pivot: hooks may have to write there first, and who
-//!   can exchange them can write them anyway.
+//!   move with their mounts. Those elsewhere in the root are found by name, inside
+//!   the root, after pivot: hooks may have to write there first, and who can
+//!   exchange them can write them anyway.
 //! - Directories and empty files for mount points are made in the root and, below
 //!   earlier mounts, in volumes, as with runc. They stay.
 //! - The parents of the root's own path are trusted.
@@ -58,17 +58,22 @@ mod assemble;
 mod copy_up;
 mod errno;
 mod hide;
+mod mounting;
 mod mountpoint;
 mod nodes;
+mod options;
 mod restore;
 mod rules;
+mod sources;
 mod stage;
 mod tree;
 
 pub use assemble::{Assembly, Placement};
 pub(crate) use errno::from_pathrs;
-pub use hide::Hidden;
+pub use hide::{Hidden, hide_inside};
+pub use options::{MountOptions, known as known_mount_options};
 pub use restore::{lands_at, make_places, reopen};
+pub use sources::{IdMaps, OwnRights, Sources, can_map_ids};
 pub use stage::Stage;
 
 use std::fs::File;
@@ -195,7 +200,6 @@ pub struct Preflight {
     dir: OwnedFd,
     identity: (u64, u64),
     dev: DevSetup,
-    modes: Vec<Option<u32>>,
 }
 
 impl Preflight {
@@ -215,13 +219,6 @@ impl Preflight {
     #[must_use]
     pub fn identity(&self) -> (u64, u64) {
         self.identity
-    }
-
-    /// The mode that a tmpfs of this index in `mounts` takes over from the
-    /// directory it covers, unless its options give one.
-    #[must_use]
-    pub fn inherited_mode(&self, index: usize) -> Option<u32> {
-        self.modes.get(index).copied().flatten()
     }
 
     /// Who provides `/dev`.
@@ -263,25 +260,25 @@ pub fn preflight(rootfs: &Path, view: &View<'_>) -> Result<Preflight, RootfsErro
 
     let mut tree = Tree::new(open()?);
     check_special(rootfs, &tree)?;
-    let mut modes = Vec::new();
+    let identity = (metadata.dev(), metadata.ino());
     for mount in view.mounts {
-        let (at, content, mode) = judge_mount(rootfs, view.bundle, mount, &tree)
-            .map_err(|reason| RootfsError::mount(mount, reason))?;
-        tree.cover(at, content);
-        modes.push(mode);
+        let judged = judge_mount(rootfs, identity, view.bundle, mount, &tree);
+        let (at, content) = judged.map_err(|reason| RootfsError::mount(mount, reason))?;
+        // What is only changed stays what it is.
+        if !is_remount(mount) {
+            tree.cover(at, content);
+        }
     }
     let dev = dev_setup(view.mounts, &tree);
     if dev != DevSetup::Provided {
         check_devices(view, dev, &tree)?;
     }
     check_cwd(view.cwd, &tree)?;
-    let identity = (metadata.dev(), metadata.ino());
     Ok(Preflight {
         rootfs: canonical,
         dir,
         identity,
         dev,
-        modes,
     })
 }
 
@@ -313,13 +310,19 @@ pub(crate) fn is_bind(mount: &Mount) -> bool {
         || mount.options.iter().any(|o| o == "bind" || o == "rbind")
 }
 
+/// Whether a mount that exists is only changed.
+fn is_remount(mount: &Mount) -> bool {
+    mount.options.iter().any(|o| o == "remount")
+}
+
 /// Where a mount will be and what it brings, or why it may not be made.
 fn judge_mount(
     rootfs: &Path,
+    identity: (u64, u64),
     bundle: &Path,
     mount: &Mount,
     tree: &Tree,
-) -> Result<(PathBuf, Content, Option<u32>), String> {
+) -> Result<(PathBuf, Content), String> {
     let destination = mountpoint::inside(rootfs, &mount.destination);
     let found = tree
         .resolve(&destination, true)
@@ -337,24 +340,24 @@ fn judge_mount(
             "filesystem {kind:?} must be mounted on ordinary directory"
         ));
     }
-    if !bind && !matches!(found.node, Node::Absent | Node::Directory) {
+    if !bind && !is_remount(mount) && !matches!(found.node, Node::Absent | Node::Directory) {
         return Err(format!(
             "{target:?} is {}, not a directory",
             found.node.describe()
         ));
     }
-    let content = if bind {
-        bound_content(bundle, mount)?
+    let content = if bind && !is_remount(mount) {
+        bound_content(identity, bundle, mount, tree)?
     } else {
-        None
+        Content::Fresh
     };
     match rules::proc_position(&found.path) {
         ProcPosition::Outside | ProcPosition::Replaceable => {}
         ProcPosition::Root => {
             let is_proc = match &content {
-                Some(source) => is_procfs(source).map_err(|e| e.to_string())?,
-                // A source that this caller may not open is judged when it is bound.
-                None => bind || kind == "proc",
+                Content::Bound(source) => is_procfs(source).map_err(|e| e.to_string())?,
+                // A source that is not seen yet is judged when it is bound.
+                Content::Fresh => bind || kind == "proc" || is_remount(mount),
             };
             if !is_proc {
                 return Err(format!(
@@ -368,24 +371,32 @@ fn judge_mount(
             ));
         }
     }
-    let content = content.map_or(Content::Fresh, Content::Bound);
-    Ok((found.path, content, found.mode))
+    Ok((found.path, content))
 }
 
 fn is_ordinary_directory(found: &Found) -> bool {
     !found.through_link && matches!(found.node, Node::Absent | Node::Directory)
 }
 
-/// The source of a bind mount; `None` when the caller may not reach it.
-fn bound_content(bundle: &Path, mount: &Mount) -> Result<Option<OwnedFd>, String> {
+/// The source of a bind mount, unless the caller may not reach it.
+fn bound_content(
+    identity: (u64, u64),
+    bundle: &Path,
+    mount: &Mount,
+    tree: &Tree,
+) -> Result<Content, String> {
     let Some(source) = &mount.source else {
         return Err("a bind mount needs a source".into());
     };
     let source = bundle.join(source);
+    let failed = |e: io::Error| format!("source {}: {e}", source.display());
+    if let Some(inside) = sources::part_inside(identity, &source) {
+        return tree.content(&inside).map_err(failed);
+    }
     match tree::open_host(&source) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(e) if e.raw_os_error() == Some(libc::EACCES) => Ok(None),
-        Err(e) => Err(format!("source {}: {e}", source.display())),
+        Ok(fd) => Ok(Content::Bound(fd)),
+        Err(e) if e.raw_os_error() == Some(libc::EACCES) => Ok(Content::Fresh),
+        Err(e) => Err(failed(e)),
     }
 }
 

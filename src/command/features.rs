@@ -11,65 +11,9 @@ use serde_json::{Map, Value, json};
 use super::{output, version};
 use crate::edit::HookStage;
 use crate::error::Result;
+use crate::rootfs::known_mount_options;
 use crate::runtime::attributes::{MEMORY_FLAGS, MEMORY_MODES};
-use crate::runtime::support::{REFUSED_MOUNT_OPTIONS, SYSTEMD_DRIVER};
-
-/// Mount options that libcontainer turns into mount flags; what `lower` gives a
-/// meaning beyond these belongs here, too.
-const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "private",
-    "rbind",
-    "relatime",
-    "remount",
-    "ro",
-    "rprivate",
-    "rshared",
-    "rslave",
-    "runbindable",
-    "rw",
-    "shared",
-    "slave",
-    "strictatime",
-    "suid",
-    "sync",
-    "unbindable",
-    // mount_setattr(2) with AT_RECURSIVE
-    "ratime",
-    "rdev",
-    "rdiratime",
-    "rexec",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-];
+use crate::runtime::support::SYSTEMD_DRIVER;
 
 /// Kinds of namespaces.
 const NAMESPACES: &[&str] = &[
@@ -156,7 +100,7 @@ fn features() -> Value {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": version::OCI_VERSION,
         "hooks": HookStage::ALL.map(HookStage::key),
-        "mountOptions": mount_options(),
+        "mountOptions": known_mount_options().collect::<Vec<_>>(),
         "linux": {
             "namespaces": NAMESPACES,
             "capabilities": capabilities(),
@@ -174,22 +118,12 @@ fn features() -> Value {
                 "modes": MEMORY_MODES.iter().map(|(name, ..)| name).collect::<Vec<_>>(),
                 "flags": MEMORY_FLAGS.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             },
-            "mountExtensions": { "idmap": { "enabled": !REFUSED_MOUNT_OPTIONS.contains(&"idmap") } },
+            "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
         "annotations": annotations(),
         "potentiallyUnsafeConfigAnnotations": UNSAFE_ANNOTATIONS,
     })
-}
-
-fn mount_options() -> Vec<&'static str> {
-    let mut options: Vec<&str> = MOUNT_OPTIONS
-        .iter()
-        .copied()
-        .filter(|option| !REFUSED_MOUNT_OPTIONS.contains(option))
-        .collect();
-    options.sort_unstable();
-    options
 }
 
 /// All that a capability set may name, in the kernel's order.
@@ -255,17 +189,6 @@ fn annotations() -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_options_are_sorted_and_listed_once() {
-        let options = mount_options();
-        let mut unique = options.clone();
-        unique.dedup();
-        assert_eq!(options, unique);
-        assert!(options.is_sorted());
-        assert!(options.contains(&"rro") && options.contains(&"rprivate"));
-        assert!(!options.iter().any(|o| REFUSED_MOUNT_OPTIONS.contains(o)));
-    }
 
     #[test]
     fn what_is_listed_can_be_read_from_a_config() {

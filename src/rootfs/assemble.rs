@@ -1,27 +1,68 @@
-//! Puts what libcontainer has made on the stage where it belongs, by descriptor.
+//! Puts the container's mounts where they belong, by descriptor.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 use pathrs::RootRef;
 
-use super::hide::{self, Hidden, HiddenBelow};
-use super::mountpoint::{self, Judge};
+use super::errno::words;
+use super::hide::{self, Hidden, HiddenBelow, Masks};
+use super::mounting::{self, NewFilesystem};
+use super::mountpoint::{self, Brings, Judge};
 use super::nodes;
-use super::stage::{make_private, open_path, set_propagation_above};
-use super::{DevSetup, Preflight, RootfsError, Stage, is_bind};
+use super::options::MountOptions;
+use super::sources::Sources;
+use super::stage::{open_path, set_propagation, set_propagation_above};
+use super::{DevSetup, Preflight, RootfsError, Stage, copy_up, is_bind};
 use crate::edit::{DeviceNode, Mount};
 use crate::sys::fsmount::{self, Attributes};
 
-/// A mount, and what is changed about it once it is in place.
+/// One of the container's mounts.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// As in `mounts`. Of the options, `mode=` and `tmpcopyup` matter here.
+    /// As in `mounts`; the source of a bind mount is absolute.
     pub mount: Mount,
-    /// Propagation and attributes, in order; `true` for all mounts below too.
-    pub changes: Vec<(Attributes, bool)>,
+    /// Its options, read.
+    pub options: MountOptions,
+    /// Links that are made in a new file system: name and target.
+    pub links: Vec<(String, PathBuf)>,
+    /// Whether something has to be made in it after the assembly, so that it is
+    /// not for the assembly to make it read-only.
+    pub stays_writable: bool,
+}
+
+impl Placement {
+    /// Reads a mount's options.
+    #[must_use]
+    pub fn new(mount: Mount) -> Self {
+        let mut options = MountOptions::parse(&mount.options);
+        if is_bind(&mount) {
+            options.flags |= libc::MS_BIND;
+        }
+        Self {
+            mount,
+            options,
+            links: Vec::new(),
+            stays_writable: false,
+        }
+    }
+
+    fn is_bind(&self) -> bool {
+        self.options.has(libc::MS_BIND)
+    }
+
+    fn is_remount(&self) -> bool {
+        self.options.has(libc::MS_REMOUNT)
+    }
+
+    /// A new file system that is filled before it becomes read-only.
+    fn is_filled_first(&self) -> bool {
+        !self.is_bind()
+            && (self.mount.kind.as_deref() == Some("tmpfs")
+                || mountpoint::lexical(&self.mount.destination) == Path::new("/dev"))
+    }
 }
 
 /// What is to be put together: given to the parent, who acts while libcontainer
@@ -30,16 +71,16 @@ pub struct Placement {
 pub struct Assembly<'a> {
     preflight: &'a Preflight,
     placements: Vec<Placement>,
+    /// Of bind mounts whose source lies in the root, by index: where in it.
+    inside: Vec<Option<PathBuf>>,
     devices: Vec<DeviceNode>,
     bind_devices: bool,
-    /// Which placement libcontainer mounts on its own /dev.
-    dev: Option<usize>,
     hidden: Hidden,
 }
 
 impl<'a> Assembly<'a> {
-    /// Plans it. `placements` are the mounts in order, as libcontainer is to make
-    /// them; `devices` all of `linux.devices`; `bind_devices` as in [`super::View`].
+    /// Plans it. `placements` are the mounts in order; `devices` all of
+    /// `linux.devices`; `bind_devices` as in [`super::View`].
     #[must_use]
     pub fn new(
         preflight: &'a Preflight,
@@ -47,21 +88,23 @@ impl<'a> Assembly<'a> {
         devices: Vec<DeviceNode>,
         bind_devices: bool,
     ) -> Self {
+        let mut inside = Vec::new();
         for placement in &mut placements {
             let destination = &mut placement.mount.destination;
             *destination = mountpoint::inside(&preflight.rootfs, destination);
+            let source = placement.mount.source.as_deref();
+            inside.push(
+                source
+                    .filter(|_| placement.options.has(libc::MS_BIND))
+                    .and_then(|source| preflight.part_inside(source)),
+            );
         }
-        let is_dev = |p: &Placement| mountpoint::lexical(&p.mount.destination) == Path::new("/dev");
-        let dev = match preflight.dev {
-            DevSetup::Mounted => placements.iter().rposition(is_dev),
-            DevSetup::Image | DevSetup::Provided => None,
-        };
         Self {
             preflight,
             placements,
+            inside,
             devices,
             bind_devices,
-            dev,
             hidden: Hidden::default(),
         }
     }
@@ -72,9 +115,19 @@ impl<'a> Assembly<'a> {
         Self { hidden, ..self }
     }
 
+    pub(super) fn preflight(&self) -> &'a Preflight {
+        self.preflight
+    }
+
+    /// A bind mount, and where in the root its source is, if there.
+    pub(super) fn source(&self, index: usize) -> Option<(&Placement, Option<&Path>)> {
+        let placement = self.placements.get(index).filter(|p| p.is_bind())?;
+        Some((placement, self.inside.get(index)?.as_deref()))
+    }
+
     /// Whether a masked or read-only path is done here: those below a mount on
-    /// /proc or /sys, and below any procfs or sysfs. The others are left to
-    /// libcontainer, for hooks may still have to write there.
+    /// /proc or /sys, and below any procfs or sysfs. The others are for
+    /// [`super::hide_inside`]: hooks may have to write there first.
     #[must_use]
     pub fn hides(&self, path: &Path) -> bool {
         self.mount_to_hide_in(path).is_some()
@@ -114,41 +167,14 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Where libcontainer is to mount the placement of this index.
-    ///
-    /// Flat and numbered, so that no mount of the container lies on the way to
-    /// another; only a fresh /dev has its name, since libcontainer makes the
-    /// devices there.
-    #[must_use]
-    pub fn library_destination(&self, index: usize) -> PathBuf {
-        if self.dev == Some(index) {
-            "/dev".into()
-        } else {
-            format!("/{index}").into()
-        }
-    }
-
-    /// Whether libcontainer is to make this device. It makes those that end up in
-    /// a fresh /dev; the rest is made here, below whatever is mounted there.
-    #[must_use]
-    pub fn is_libcontainers(&self, device: &Path) -> bool {
-        let covered = |(index, p): (usize, &Placement)| {
-            let destination = mountpoint::lexical(&p.mount.destination);
-            Some(index) != self.dev && device != destination && device.starts_with(&destination)
-        };
-        self.dev.is_some()
-            && device.starts_with("/dev")
-            && !self.placements.iter().enumerate().any(covered)
-    }
-
-    /// Puts everything in place. The caller is in the mount namespace of the
-    /// container's first process, in its user namespace if that is new, and acts
-    /// as the container's root user.
+    /// Puts everything in place. The caller is in the namespaces of the
+    /// container's first process, its pid namespace for children, and acts as the
+    /// root user of its user namespace if that is new.
     ///
     /// # Errors
     /// Names the mount or device. The container must then be given up; nothing
     /// outside its root has been changed.
-    pub fn assemble(&self, stage: &Stage) -> Result<(), RootfsError> {
+    pub fn assemble(&self, stage: &Stage, sources: &mut dyn Sources) -> Result<(), RootfsError> {
         let preflight = self.preflight;
         let fault = |action| move |e| preflight.fault(action, e);
         // mkdir and mknod are given exact modes.
@@ -156,65 +182,132 @@ impl<'a> Assembly<'a> {
         let root = open_path(&preflight.rootfs).map_err(fault("open"))?;
         preflight.verify(root.as_fd()).map_err(fault("open"))?;
         // libcontainer may have made everything shared, which pivot_root refuses.
-        make_private(root.as_fd()).map_err(fault("make private"))?;
+        set_propagation(root.as_fd(), stage.propagation()).map_err(fault("make private"))?;
         if let Some(parent) = preflight.rootfs.parent() {
             set_propagation_above(parent, MsFlags::MS_SLAVE).map_err(fault("make slave"))?;
         }
 
-        let mut judge = Judge::new(&preflight.rootfs, root.as_fd());
+        // Those outside of the root come first: what is attached below may reach
+        // other mounts than the container's where they are shared.
+        let mut opened = Vec::new();
+        for (index, placement) in self.placements.iter().enumerate() {
+            let early = placement.is_bind() && !placement.is_remount();
+            let early = early && self.inside[index].is_none();
+            let copy = early.then(|| sources.open(index)).transpose();
+            opened.push(copy.map_err(|reason| mount_error(&placement.mount, reason))?);
+        }
+        let null = || hide::stages_null(stage);
+        let label = self.hidden.label.as_deref();
+        let mut work = Work {
+            stage,
+            masks: Masks::new(&null, label),
+            judge: Judge::new(&preflight.rootfs, root.as_fd()),
+            filesystems: Vec::new(),
+        };
         let mut late: Vec<(OwnedFd, &Placement)> = Vec::new();
         for (index, placement) in self.placements.iter().enumerate() {
+            let source = opened[index].take();
             let mounted = self
-                .place(stage, placement, &mut judge, index)
+                .place(&mut work, index, source, sources)
                 .map_err(|reason| mount_error(&placement.mount, reason))?;
-            late.push((mounted, placement));
+            late.extend(mounted.map(|mounted| (mounted, placement)));
         }
         self.make_nodes(root.as_fd())?;
         // Only now: something had to be made inside them until here.
         for (mounted, placement) in &late {
-            change(mounted.as_fd(), placement, |a| a.propagation == 0)
-                .map_err(|e| mount_error(&placement.mount, format!("change attributes: {e}")))?;
+            finish(mounted.as_fd(), placement)
+                .map_err(|reason| mount_error(&placement.mount, reason))?;
         }
-        judge
+        work.judge
             .still_in_place()
             .map_err(|(mount, reason)| mount_error(mount, reason))?;
         nix::sys::stat::umask(umask);
         stage.reveal(&preflight.rootfs).map_err(fault("reveal"))
     }
 
+    /// Makes one mount. `None` where one that exists was only changed.
     fn place<'m>(
-        &self,
-        stage: &Stage,
-        placement: &'m Placement,
-        judge: &mut Judge<'m>,
+        &'m self,
+        work: &mut Work<'m>,
         index: usize,
-    ) -> Result<OwnedFd, String>
-    where
-        'a: 'm,
-    {
-        let source = stage
-            .scratch()
-            .join(relative(&self.library_destination(index)));
-        if self.dev == Some(index) {
-            // libcontainer's name for it; runc's, and everybody's, is core.
-            match std::fs::rename(source.join("kcore"), source.join("core")) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(format!("/dev/core: {e}"));
-                }
-                _ => {}
-            }
+        source: Option<OwnedFd>,
+        sources: &mut dyn Sources,
+    ) -> Result<Option<OwnedFd>, String> {
+        let placement = &self.placements[index];
+        let (mount, options) = (&placement.mount, &placement.options);
+        if placement.is_remount() {
+            return work.remount(placement).map(|()| None);
         }
-        let mounted = open_path(&source).map_err(|e| format!("open staged mount: {e}"))?;
+        if !placement.is_bind() {
+            return self.place_filesystem(work, index).map(Some);
+        }
+        let mounted = match source {
+            Some(copy) => copy,
+            None => sources.open(index)?,
+        };
+        let brings = Brings::of(mounted.as_fd())?;
+        let target = work.judge.open_or_create(mount, &brings)?;
+        let below = self.hidden_below(index);
+        // Hiding needs a mount of our namespace, but one that nobody sees yet.
+        let place = if below.is_empty() {
+            None
+        } else {
+            Some(
+                work.stage
+                    .place()
+                    .map_err(|e| format!("stage: {}", words(&e)))?,
+            )
+        };
+        let first = place.as_ref().map_or(target.as_fd(), AsFd::as_fd);
+        fsmount::attach(&mounted, first).map_err(|e| format!("attach: {}", words(&e)))?;
+        mounting::set_bind_flags(mounted.as_fd(), options)?;
+        change_all_below(mounted.as_fd(), options)?;
+        if place.is_some() {
+            hide::apply(mounted.as_fd(), &below, &mut work.masks)?;
+            fsmount::attach(&mounted, target.as_fd())
+                .map_err(|e| format!("attach: {}", words(&e)))?;
+        }
+        propagate(mounted.as_fd(), options)?;
+        work.judge.placed(mount, mounted.as_fd())?;
+        Ok(Some(mounted))
+    }
+
+    fn place_filesystem<'m>(
+        &'m self,
+        work: &mut Work<'m>,
+        index: usize,
+    ) -> Result<OwnedFd, String> {
+        let placement = &self.placements[index];
+        let (mount, options) = (&placement.mount, &placement.options);
+        let kind = mount.kind.as_deref().unwrap_or_default();
+        let brings = Brings {
+            directory: true,
+            procfs: kind == "proc",
+        };
+        let target = work.judge.open_or_create(mount, &brings)?;
         let label = self.hidden.label.as_deref();
-        hide::apply(mounted.as_fd(), &self.hidden_below(index), stage, label)?;
-        let target = judge.open_or_create(&placement.mount, mounted.as_fd())?;
-        if !is_bind(&placement.mount) && placement.mount.kind.as_deref() == Some("tmpfs") {
-            mountpoint::inherit(&placement.mount, &target, mounted.as_fd())?;
+        let new = NewFilesystem {
+            mount,
+            options,
+            inherited_mode: target.inherited_mode(),
+            label: label.filter(|_| hide::selinux_is_on()),
+            writable: placement.is_filled_first(),
+        };
+        let prepared = work.stage.place().map(drop);
+        let mounted = prepared
+            .and_then(|()| new.mount_at(&work.stage.place_path()))
+            .map_err(|e| format!("mount {kind}: {}", words(&e)))?;
+        let device = mountpoint::metadata(mounted.as_fd()).map_err(|e| e.to_string())?;
+        work.filesystems.push(device.dev());
+        change_all_below(mounted.as_fd(), options)?;
+        hide::apply(mounted.as_fd(), &self.hidden_below(index), &mut work.masks)?;
+        if options.copy_up && kind == "tmpfs" && target.existed() {
+            copy_up::copy_tree(target.as_fd(), mounted.as_fd())
+                .map_err(|e| format!("tmpcopyup: {}", words(&e)))?;
         }
-        fsmount::attach(&mounted, target.as_fd()).map_err(|e| format!("attach: {e}"))?;
-        change(mounted.as_fd(), placement, |a| a.propagation != 0)
-            .map_err(|e| format!("change propagation: {e}"))?;
-        judge.placed(&placement.mount, mounted.as_fd())?;
+        fsmount::attach(&mounted, target.as_fd()).map_err(|e| format!("attach: {}", words(&e)))?;
+        propagate(mounted.as_fd(), options)?;
+        work.judge.placed(mount, mounted.as_fd())?;
         Ok(mounted)
     }
 
@@ -232,34 +325,82 @@ impl<'a> Assembly<'a> {
             .iter()
             .filter(|d| !self.devices.iter().any(|own| own.path == d.path));
         for device in self.devices.iter().chain(missing) {
-            if !self.is_libcontainers(&device.path) {
-                nodes::make(&root, device, self.bind_devices)
-                    .map_err(|e| error(&device.path, e))?;
-            }
+            nodes::make(&root, device, self.bind_devices).map_err(|e| error(&device.path, e))?;
         }
-        if self.preflight.dev == DevSetup::Image {
-            nodes::make_links(&root).map_err(|e| error(Path::new("/dev"), e))?;
-        }
-        Ok(())
+        nodes::make_links(&root).map_err(|e| error(Path::new("/dev"), e))
     }
 }
 
-fn change(
-    mounted: BorrowedFd<'_>,
-    placement: &Placement,
-    which: impl Fn(&Attributes) -> bool,
-) -> io::Result<()> {
-    placement
-        .changes
-        .iter()
-        .filter(|(attributes, _)| which(attributes))
-        .try_for_each(|(attributes, recursive)| {
-            fsmount::set_attributes(mounted, *recursive, attributes)
-        })
+/// What the placing of mounts keeps in mind.
+struct Work<'m> {
+    stage: &'m Stage,
+    masks: Masks<'m>,
+    judge: Judge<'m>,
+    /// Device numbers of the new file systems.
+    filesystems: Vec<u64>,
 }
 
-fn relative(path: &Path) -> &Path {
-    path.strip_prefix("/").unwrap_or(path)
+impl Work<'_> {
+    /// Changes a mount that is there. What is not a bind mount is a file system,
+    /// whose options hold wherever it is mounted: only one that was made for this
+    /// container may be changed, whatever a link of the image leads to.
+    fn remount(&self, placement: &Placement) -> Result<(), String> {
+        let (mount, options) = (&placement.mount, &placement.options);
+        let target = self.judge.open_existing(mount)?;
+        if placement.is_bind() {
+            mounting::set_bind_flags(target.as_fd(), options)?;
+        } else {
+            let found = mountpoint::metadata(target.as_fd()).map_err(|e| e.to_string())?;
+            if !self.filesystems.contains(&found.dev()) {
+                return Err("remount: no file system of this container is mounted there".into());
+            }
+            mounting::remount(target.as_fd(), mount, options)
+                .map_err(|e| format!("remount: {}", words(&e)))?;
+        }
+        change_all_below(target.as_fd(), options)?;
+        propagate(target.as_fd(), options)
+    }
+}
+
+fn change_all_below(mounted: BorrowedFd<'_>, options: &MountOptions) -> Result<(), String> {
+    let Some(attributes) = options.recursive_attributes() else {
+        return Ok(());
+    };
+    fsmount::set_attributes(mounted, true, &attributes)
+        .map_err(|e| format!("change attributes recursively: {}", words(&e)))
+}
+
+fn propagate(mounted: BorrowedFd<'_>, options: &MountOptions) -> Result<(), String> {
+    for (propagation, recursive) in &options.propagation {
+        let attributes = Attributes {
+            propagation: *propagation,
+            ..Attributes::default()
+        };
+        fsmount::set_attributes(mounted, *recursive, &attributes)
+            .map_err(|e| format!("change mount propagation: {}", words(&e)))?;
+    }
+    Ok(())
+}
+
+/// What had to wait until everything was made in a mount.
+fn finish(mounted: BorrowedFd<'_>, placement: &Placement) -> Result<(), String> {
+    for (name, target) in &placement.links {
+        let dir = Some(mounted.as_raw_fd());
+        match nix::unistd::symlinkat(target, dir, name.as_str()) {
+            Ok(()) | Err(nix::Error::EEXIST) => {}
+            Err(e) => return Err(format!("link {name}: {e}")),
+        }
+    }
+    let readonly = placement.options.has(libc::MS_RDONLY) && !placement.stays_writable;
+    if readonly && placement.is_filled_first() {
+        let attributes = Attributes {
+            set: libc::MOUNT_ATTR_RDONLY,
+            ..Attributes::default()
+        };
+        fsmount::set_attributes(mounted, false, &attributes)
+            .map_err(|e| format!("make read-only: {}", words(&e)))?;
+    }
+    Ok(())
 }
 
 fn mount_error(mount: &Mount, reason: String) -> RootfsError {

@@ -13,19 +13,51 @@ use pathrs::flags::{OpenFlags, ResolverFlags};
 use super::errno::from_pathrs;
 use super::rules::{self, ProcPosition};
 use super::tree::Tree;
-use super::{copy_up, is_bind, is_procfs};
+use super::{is_bind, is_procfs};
 use crate::edit::Mount;
+
+/// What is going to be mounted, as far as its place depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Brings {
+    pub(super) directory: bool,
+    pub(super) procfs: bool,
+}
+
+impl Brings {
+    /// A mount that exists.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(super) fn of(mounted: BorrowedFd<'_>) -> Result<Self, String> {
+        let metadata = metadata(mounted).map_err(|e| e.to_string())?;
+        Ok(Self {
+            directory: metadata.is_dir(),
+            procfs: is_procfs(mounted).map_err(|e| e.to_string())?,
+        })
+    }
+}
 
 /// The place of a mount.
 #[derive(Debug)]
 pub(super) struct Target {
     fd: OwnedFd,
-    existed: bool,
+    /// Its mode, where the mount was not the reason to make it.
+    mode: Option<u32>,
 }
 
 impl Target {
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether it was there before.
+    pub(super) fn existed(&self) -> bool {
+        self.mode.is_some()
+    }
+
+    /// The mode that a tmpfs takes over from the directory that it covers.
+    pub(super) fn inherited_mode(&self) -> Option<u32> {
+        self.mode
     }
 }
 
@@ -52,11 +84,7 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// The reason, in runc's words where it has some.
-    pub(super) fn open_or_create(
-        &self,
-        mount: &Mount,
-        mounted: BorrowedFd<'_>,
-    ) -> Result<Target, String> {
+    pub(super) fn open_or_create(&self, mount: &Mount, brings: &Brings) -> Result<Target, String> {
         let destination = &mount.destination;
         let kind = mount.kind.as_deref().unwrap_or_default();
         let strict = !is_bind(mount) && matches!(kind, "proc" | "sysfs");
@@ -64,42 +92,49 @@ impl<'a> Judge<'a> {
         if strict {
             root.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
         }
-        let wants_dir = metadata(mounted).map_err(|e| e.to_string())?.is_dir();
         let fail = |e: io::Error| match e.raw_os_error() {
             Some(libc::ELOOP | libc::ENOTDIR) if strict => {
                 format!("filesystem {kind:?} must be mounted on ordinary directory")
             }
             _ => format!("create mountpoint for {} mount: {e}", destination.display()),
         };
-        let target = match root.resolve(destination).map_err(|e| from_pathrs(&e)) {
-            Ok(handle) => Target {
-                fd: handle.into(),
-                existed: true,
-            },
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
-                let fd = create(&root, destination, wants_dir).map_err(fail)?;
-                Target { fd, existed: false }
-            }
+        let found = match root.resolve(destination).map_err(|e| from_pathrs(&e)) {
+            Ok(handle) => Some(OwnedFd::from(handle)),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => None,
             Err(e) => return Err(fail(e)),
         };
-        if metadata(target.as_fd())
-            .map_err(|e| e.to_string())?
-            .is_dir()
-            != wants_dir
-        {
-            return Err(fail(io::Error::from_raw_os_error(libc::ENOTDIR)));
-        }
-        self.check(mount, target.as_fd(), mounted)?;
+        let target = match found {
+            Some(fd) => {
+                let found = metadata(fd.as_fd()).map_err(fail)?;
+                if found.is_dir() != brings.directory {
+                    return Err(fail(io::Error::from_raw_os_error(libc::ENOTDIR)));
+                }
+                let mode = Some(found.mode() & 0o7777);
+                Target { fd, mode }
+            }
+            None => Target {
+                fd: create(&root, destination, brings.directory).map_err(fail)?,
+                mode: None,
+            },
+        };
+        self.check(mount, target.as_fd(), brings)?;
         Ok(target)
     }
 
+    /// Opens a destination that has to be there.
+    ///
+    /// # Errors
+    /// The reason.
+    pub(super) fn open_existing(&self, mount: &Mount) -> Result<OwnedFd, String> {
+        let handle = self.root.resolve(&mount.destination);
+        let fd = OwnedFd::from(handle.map_err(|e| from_pathrs(&e).to_string())?);
+        let brings = Brings::of(fd.as_fd())?;
+        self.check(mount, fd.as_fd(), &brings)?;
+        Ok(fd)
+    }
+
     /// Judges where a descriptor is, whatever path led to it.
-    fn check(
-        &self,
-        mount: &Mount,
-        target: BorrowedFd<'_>,
-        mounted: BorrowedFd<'_>,
-    ) -> Result<(), String> {
+    fn check(&self, mount: &Mount, target: BorrowedFd<'_>, brings: &Brings) -> Result<(), String> {
         let full = std::fs::read_link(format!("/proc/self/fd/{}", target.as_raw_fd()))
             .map_err(|e| format!("get mount destination real path: {e}"))?;
         let Ok(inside) = full.strip_prefix(self.rootfs) else {
@@ -118,7 +153,7 @@ impl<'a> Judge<'a> {
         let procfs = |fd| is_procfs(fd).map_err(|e| e.to_string());
         let refused = |why| Err(format!("{full:?} cannot be mounted because it is {why}"));
         match rules::proc_position(&inside) {
-            ProcPosition::Root if !procfs(mounted)? => refused("not of type proc"),
+            ProcPosition::Root if !brings.procfs => refused("not of type proc"),
             ProcPosition::Inside => refused("inside /proc"),
             // A procfs that somebody has moved to another name while we work.
             ProcPosition::Outside if procfs(target)? && !self.is_own_procfs(mount) => {
@@ -208,25 +243,6 @@ pub(super) fn create(
     root.create_file(place.path, flags, &Permissions::from_mode(0o644))
         .map(Into::into)
         .map_err(|e| from_pathrs(&e))
-}
-
-/// A tmpfs takes over the mode of the directory that it covers, unless it is
-/// given one, and its content, where `tmpcopyup` asks for that.
-///
-/// # Errors
-/// The reason.
-pub(super) fn inherit(mount: &Mount, target: &Target, tmpfs: BorrowedFd<'_>) -> Result<(), String> {
-    if !target.existed {
-        return Ok(());
-    }
-    if mount.options.iter().any(|o| o == "tmpcopyup") {
-        copy_up::copy_tree(target.as_fd(), tmpfs).map_err(|e| format!("tmpcopyup: {e}"))?;
-    }
-    if mount.options.iter().any(|o| o.starts_with("mode=")) {
-        return Ok(());
-    }
-    let mode = metadata(target.as_fd()).map_err(|e| e.to_string())?.mode() & 0o7777;
-    set_mode(tmpfs, mode).map_err(|e| format!("set mode of tmpfs: {e}"))
 }
 
 pub(super) fn metadata(fd: BorrowedFd<'_>) -> io::Result<Metadata> {

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ use crate::sys::fsmount::{self, Attributes, Context};
 pub struct Stage {
     dir: PathBuf,
     name: OsString,
+    propagation: MsFlags,
 }
 
 const LINK: &str = "parent";
@@ -41,6 +42,36 @@ impl Stage {
         Self {
             dir: dir.into(),
             name,
+            propagation: MsFlags::MS_PRIVATE,
+        }
+    }
+
+    /// The root receives what is mounted below it on the host later
+    /// (`linux.rootfsPropagation` slave), instead of nothing.
+    #[must_use]
+    pub fn receiving(self) -> Self {
+        Self {
+            propagation: MsFlags::MS_SLAVE,
+            ..self
+        }
+    }
+
+    /// Of the container's root until pivot.
+    pub(super) fn propagation(&self) -> MsFlags {
+        self.propagation
+    }
+
+    /// A directory to prepare mounts at.
+    pub(super) fn place_path(&self) -> PathBuf {
+        self.dir.join("place")
+    }
+
+    /// Makes it at its first use.
+    pub(super) fn place(&self) -> io::Result<OwnedFd> {
+        let place = self.place_path();
+        match std::fs::create_dir(&place) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => open_path(&place),
         }
     }
 
@@ -50,7 +81,7 @@ impl Stage {
         self.dir.join(LINK).join(&self.name)
     }
 
-    pub(super) fn scratch(&self) -> PathBuf {
+    fn scratch(&self) -> PathBuf {
         self.dir.join(BESIDE).join(&self.name)
     }
 
@@ -116,11 +147,25 @@ impl Preflight {
                 None => fsmount::clone_tree(place.as_fd(), c"", true)?,
             };
             // Nothing that is mounted on the root may reach the host's.
-            make_private(tree.as_fd())?;
+            set_propagation(tree.as_fd(), stage.propagation)?;
             set_propagation_above(&self.rootfs, MsFlags::MS_SLAVE)?;
             fsmount::attach(&tree, place.as_fd())
         };
         attach().map_err(|e: io::Error| self.fault("mount", e))
+    }
+
+    /// Makes the root the working directory, in whose mount namespace the caller
+    /// is.
+    ///
+    /// # Errors
+    /// Names the root.
+    pub fn enter(&self) -> Result<(), RootfsError> {
+        let enter = || -> io::Result<()> {
+            let root = open_path(&self.rootfs)?;
+            self.verify(root.as_fd())?;
+            Ok(nix::unistd::fchdir(root.as_raw_fd())?)
+        };
+        enter().map_err(|e| self.fault("chdir to", e))
     }
 
     /// Whether a directory is the one that the preflight looked at.
@@ -153,16 +198,12 @@ pub(super) fn open_path(path: &Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-pub(super) fn make_private(mount: BorrowedFd<'_>) -> io::Result<()> {
-    let propagation = MsFlags::MS_PRIVATE.bits();
-    fsmount::set_attributes(
-        mount,
-        false,
-        &Attributes {
-            propagation,
-            ..Attributes::default()
-        },
-    )
+pub(super) fn set_propagation(mount: BorrowedFd<'_>, propagation: MsFlags) -> io::Result<()> {
+    let attributes = Attributes {
+        propagation: propagation.bits(),
+        ..Attributes::default()
+    };
+    fsmount::set_attributes(mount, false, &attributes)
 }
 
 /// Sets the propagation of the mount that `path` is on: the nearest mount point

@@ -76,8 +76,6 @@ pub(super) struct Found {
     pub node: Node,
     /// A symbolic link was followed on the way.
     pub through_link: bool,
-    /// Its permission bits, where it was seen.
-    pub mode: Option<u32>,
 }
 
 /// What a mount brings with it.
@@ -140,6 +138,19 @@ impl Tree {
     /// `ELOOP` for too many links, `ENOTDIR` for a file in the middle, and what
     /// the file system says; an unsearchable directory is not an error.
     pub(super) fn resolve(&self, path: &Path, follow: bool) -> io::Result<Found> {
+        self.walk(path, follow).map(|(found, _)| found)
+    }
+
+    /// What a bind mount of `path` brings; nothing known where nothing is seen.
+    ///
+    /// # Errors
+    /// As [`Tree::resolve`].
+    pub(super) fn content(&self, path: &Path) -> io::Result<Content> {
+        let (_, fd) = self.walk(path, true)?;
+        Ok(fd.map_or(Content::Fresh, Content::Bound))
+    }
+
+    fn walk(&self, path: &Path, follow: bool) -> io::Result<(Found, Option<OwnedFd>)> {
         let mut todo: VecDeque<OsString> = names(path).collect();
         let mut position: Vec<(OsString, Place<'_>, Node)> = Vec::new();
         let mut links = 0;
@@ -193,13 +204,13 @@ impl Tree {
         let seen = position
             .last()
             .map_or(Some(&self.image), |(_, place, _)| place.fd());
-        let mode = seen.map(mode_of).transpose()?;
-        Ok(Found {
+        let seen = seen.map(OwnedFd::try_clone).transpose()?;
+        let found = Found {
             path: at,
             node,
             through_link: links > 0,
-            mode,
-        })
+        };
+        Ok((found, seen))
     }
 }
 
@@ -228,10 +239,6 @@ fn child(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
 
 fn node_of(fd: &OwnedFd) -> io::Result<Node> {
     Ok(Node::of(&File::from(fd.try_clone()?).metadata()?))
-}
-
-fn mode_of(fd: &OwnedFd) -> io::Result<u32> {
-    Ok(File::from(fd.try_clone()?).metadata()?.mode() & 0o7777)
 }
 
 fn read_link(fd: &OwnedFd) -> io::Result<PathBuf> {

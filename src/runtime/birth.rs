@@ -14,7 +14,6 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::RuntimeError;
 use super::child::{self, ChildEnds, ChildPlan};
-use super::credentials::KindText;
 use super::join::Joins;
 use super::process::ProcessSpec;
 use super::state::Locked;
@@ -210,7 +209,11 @@ impl Through<'_> {
     }
 }
 
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+/// Two ends of a socket that keeps messages apart.
+///
+/// # Errors
+/// The kernel's.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -252,7 +255,7 @@ impl Newborn {
     /// # Errors
     /// `EPIPE` when it is gone.
     pub fn release(&self) -> Result<()> {
-        send_fd(self.sync.as_fd(), &self.pid.to_ne_bytes(), None)
+        send_fd(self.sync.as_fd(), b"r", None)
             .map_err(|e| RuntimeError::syscall("release the container's process", e).into())
     }
 
@@ -315,59 +318,6 @@ impl Newborn {
     pub fn kill(&self) {
         let _ = pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         reap(&self.pidfd);
-    }
-}
-
-/// Does something in the mount namespace of another process, and in its user
-/// namespace as the root user of that where it is another than ours.
-///
-/// A helper process does it: a user namespace cannot be left again.
-///
-/// # Errors
-/// What the action returned, as text; the kernel's.
-pub fn inside(
-    pidfd: BorrowedFd<'_>,
-    user_namespace: bool,
-    action: impl FnOnce() -> Result<(), String>,
-) -> Result<()> {
-    let failed = |e: io::Error| RuntimeError::syscall("start a helper process", e);
-    let (ours, theirs) = pair().map_err(failed)?;
-    let helper = match clone3(0, None, false).map_err(failed)? {
-        Cloned::Child => {
-            drop(ours);
-            let enter = || -> io::Result<()> {
-                if !user_namespace {
-                    return setns(pidfd, libc::CLONE_NEWNS);
-                }
-                // In one step: as soon as we are in the user namespace we may no
-                // longer look at a process that cannot be dumped.
-                setns(pidfd, libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
-                crate::sys::process::setresgid(0)?;
-                crate::sys::process::setresuid(0)
-            };
-            let result = enter()
-                .map_err(|e| format!("enter the container's namespaces: {}", e.kind_text()))
-                .and_then(|()| action());
-            // An empty packet cannot be told from the end, so one byte leads.
-            let text = result
-                .err()
-                .map_or_else(|| "k".to_owned(), |e| format!("e{e}"));
-            let _ = send_fd(theirs.as_fd(), text.as_bytes(), None);
-            crate::sys::process::exit_now(0)
-        }
-        Cloned::Parent { pidfd, .. } => pidfd,
-    };
-    drop(theirs);
-    let answer = recv_fd(ours.as_fd(), 64 << 10);
-    reap(&helper);
-    let (bytes, _) =
-        answer.map_err(|e| RuntimeError::syscall("listen to the helper process", e))?;
-    match bytes.split_first() {
-        Some((b'k', _)) => Ok(()),
-        Some((_, text)) => {
-            Err(RuntimeError::Init(String::from_utf8_lossy(text).into_owned()).into())
-        }
-        None => Err(RuntimeError::Init("the helper process was killed".into()).into()),
     }
 }
 

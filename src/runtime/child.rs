@@ -58,10 +58,8 @@ pub struct ChildPlan {
     pub stays_dumpable: bool,
     /// Name of the session keyring to join.
     pub keyring: Option<CString>,
-    /// For hooks that the library runs.
+    /// Asked for by the library.
     pub container_id: String,
-    /// Likewise.
-    pub bundle: PathBuf,
     /// What comes after the library.
     pub tail: Plan,
     /// Where init waits for `start`.
@@ -170,7 +168,7 @@ fn before_library(
     }
     plan.tail.attributes.apply_initial_affinity()?;
     mark_start();
-    let pid = wait_for_release(ends)?;
+    wait_for_release(ends)?;
     join_namespaces(&plan.join)?;
     if plan.user_namespace {
         become_namespace_root(plan.tail.keep_groups)?;
@@ -199,18 +197,6 @@ fn before_library(
         join_keyring(name, extra, &plan.tail.process.selinux_label)?;
     }
     tracing::debug!("child process in init()");
-    // What createContainer hooks are told; the library runs no others for us.
-    let mut state = LibraryState::new(
-        &plan.container_id,
-        ContainerStatus::Creating,
-        Some(pid),
-        plan.bundle.clone(),
-    );
-    state.annotations = serde_json::from_value(plan.tail.state["annotations"].clone()).ok();
-    let container = Container {
-        state,
-        root: plan.bundle,
-    };
     let container_type = if plan.is_exec {
         ContainerType::TenantContainer { exec_notify_fd: -1 }
     } else {
@@ -226,7 +212,16 @@ fn before_library(
         console_socket: plan.console.map(IntoRawFd::into_raw_fd),
         notify_listener: listener,
         preserve_fds,
-        container: Some(container),
+        // It wants one for hooks, though none of them are its own.
+        container: Some(Container {
+            state: LibraryState::new(
+                &plan.container_id,
+                ContainerStatus::Creating,
+                None,
+                PathBuf::new(),
+            ),
+            root: PathBuf::new(),
+        }),
         user_ns_config: None,
         cgroup_config: libcgroups::common::CgroupConfig {
             cgroup_path: PathBuf::new(),
@@ -253,15 +248,15 @@ fn mark_start() {
     tracing::debug!("nsexec[{pid}]: affinity: {}", attributes::affinity_text());
 }
 
-/// Waits until the parent has set id maps and limits; it sends our pid.
-fn wait_for_release(ends: &Rc<RefCell<Ends>>) -> Result<i32, String> {
+/// Waits until the parent has set id maps and limits.
+fn wait_for_release(ends: &Rc<RefCell<Ends>>) -> Result<(), String> {
     let ends = ends.try_borrow().map_err(|e| e.to_string())?;
     let (bytes, _) = sys::process::recv_fd(ends.sync.as_fd(), 4).map_err(|e| e.to_string())?;
-    match <[u8; 4]>::try_from(bytes.as_slice()) {
-        Ok(pid) => Ok(i32::from_ne_bytes(pid)),
+    if bytes.is_empty() {
         // The runtime is gone; so are we.
-        Err(_) => sys::process::exit_now(1),
+        sys::process::exit_now(1);
     }
+    Ok(())
 }
 
 fn join_namespaces(join: &[(OwnedFd, i32)]) -> Result<(), String> {

@@ -30,8 +30,10 @@ use super::fault::{Step, point};
 use super::hooks;
 use super::identity::Identity;
 use super::idmap;
+use super::inside::Entrance;
 use super::network;
 use super::notify;
+use super::root::{self, Finish};
 use super::seccomp;
 use super::state::{CONFIG_FILE, Locked, PLAN_FILE, State, Status, Store, write_atomically};
 use super::undo::Undo;
@@ -130,7 +132,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
 
     place::share(&judged, &locked, &mut state, &mut undo)?;
     let place = stage::Place::new(store, &dir, request, &judged)?;
-    let stage = Stage::new(place.path(), &judged.preflight);
+    let stage = place.stage(request, &judged);
     let (plan, kept) = stage::plan(request, &judged, &stage, (&view, &cgroup), (&dir, &state))?;
     let mut newborn = spawn(request, &judged, plan, &locked)?;
     // Undone before the cgroup is removed, which wants it empty.
@@ -239,14 +241,21 @@ fn attend(
     let init = duplicate(newborn)?;
     let oci_state = || state.to_oci(Status::Creating);
     let on_hooks = || -> Result<()> {
-        let user_namespace = judged.namespaces.is_private(NamespaceKind::User);
-        birth::inside(init.as_fd(), user_namespace, || {
-            kept.assembly.assemble(stage).map_err(|e| e.to_string())
-        })?;
+        let entrance = Entrance::new(init.as_fd(), &judged.namespaces);
+        let id_maps = root::id_maps(&kept.id_maps, pid)?;
+        root::assemble(&entrance, &kept.assembly, stage, &id_maps)?;
         network::move_devices(&judged.net_devices, pid)?;
         for stage in [HookStage::Prestart, HookStage::CreateRuntime] {
             hooks::run(stage, &judged.hooks(stage), &oci_state(), &[])?;
         }
+        let last = Finish {
+            preflight: &judged.preflight,
+            cgroup: &kept.cgroup,
+            hooks: &judged.hooks(HookStage::CreateContainer),
+            state: &kept.inner_state,
+            no_pivot: request.no_pivot,
+        };
+        root::finish(&entrance, &last)?;
         point(Step::CreateHooks)
     };
     let profile = &request.document.value()["linux"]["seccomp"];

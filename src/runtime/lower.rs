@@ -1,20 +1,21 @@
 //! From the effective document to what libcontainer is given.
 //!
 //! The library's copy holds only what it does well. What it cannot do, does
-//! wrongly or is ours for speed (seccomp, capabilities, user, cwd, limits,
-//! devices rules, cgroups, most hooks) is taken out and done in
-//! [`birth`](super::birth) or [`tail`](super::tail); what nobody can do is an
-//! error that names the field. The saved document is never changed by this.
+//! wrongly or is ours for speed (mounts, devices, seccomp, capabilities, user, cwd,
+//! limits, device rules, cgroups, hooks) is taken out and done in
+//! [`birth`](super::birth), [`root`](super::root) or [`tail`](super::tail); what
+//! nobody can do is an error that names the field. The saved document is never changed by this.
 //!
 //! Pure: values in, values out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libcontainer::oci_spec::runtime::Spec;
 use serde_json::{Map, Value, json};
 
 use super::RuntimeError;
-use super::lower_mounts::{CgroupView, lower_mounts};
+use super::lower_mounts::{CgroupView, MountIds, lower_mounts};
+use super::protect::Protection;
 use crate::document::Namespace;
 use crate::edit::{DeviceNode, NamespaceKind};
 use crate::error::Result;
@@ -84,6 +85,8 @@ pub struct Context<'a> {
     pub namespaces: &'a Namespaces,
     /// Whether devices are bound from the host instead of made.
     pub bind_devices: bool,
+    /// Whether the runtime is not run by root.
+    pub rootless: bool,
 }
 
 /// The library's copy, and what is left for us.
@@ -91,15 +94,12 @@ pub struct Context<'a> {
 pub struct Lowered<'a> {
     /// What libcontainer gets.
     pub spec: Spec,
-    /// How the root is put together from what it makes.
+    /// How the root is put together.
     pub assembly: Assembly<'a>,
-    /// Whether the root becomes read-only in the tail.
-    pub readonly_root: bool,
-    /// Whether /dev becomes read-only in the tail.
-    pub readonly_dev: bool,
-    /// `linux.readonlyPaths` that the assembly leaves: the library would add
-    /// other flags too.
-    pub readonly_paths: Vec<String>,
+    /// Which of its mounts are idmapped, and how.
+    pub id_maps: Vec<(usize, MountIds)>,
+    /// What the process does to the root in the end.
+    pub protection: Protection,
 }
 
 /// Fields of `linux` that are done elsewhere, or not at all by the library.
@@ -112,9 +112,13 @@ const NOT_FOR_THE_LIBRARY: &[&str] = &[
     "intelRdt",
     "timeOffsets",
     "netDevices",
+    "devices",
+    "maskedPaths",
     "readonlyPaths",
     "memoryPolicy",
     "personality",
+    "mountLabel",
+    "rootfsPropagation",
 ];
 
 /// Lowers the document for a container's init.
@@ -126,29 +130,22 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
     let root = object(&mut copy, "")?;
     root.insert("process".into(), bare_process(document));
     let lowered = lower_mounts(document, context)?;
-    let readonly_dev = lowered.readonly_dev;
-    let placements = lowered.mounts.iter().map(|m| m.placement.clone()).collect();
-    let devices: Vec<DeviceNode> = context
-        .devices
-        .iter()
-        .filter(|d| !lowered.bound_devices.contains(&d.path))
-        .cloned()
-        .collect();
-    let assembly = Assembly::new(context.preflight, placements, devices, context.bind_devices)
-        .hiding(hidden_paths(&document["linux"]));
-    let mut mounts = Vec::new();
-    for (index, mount) in lowered.mounts.into_iter().enumerate() {
-        let mut library = mount.library;
-        library["destination"] = json!(assembly.library_destination(index));
-        mounts.push(library);
-    }
-    root.insert("mounts".into(), Value::Array(mounts));
-    let readonly_root = document["root"]["readonly"].as_bool().unwrap_or(false);
+    let devices = last_of_each_path(context.devices);
+    let hidden = hidden_paths(&document["linux"]);
+    let assembly = Assembly::new(
+        context.preflight,
+        lowered.placements,
+        devices,
+        context.bind_devices,
+    )
+    .hiding(hidden.clone());
+    root.insert("mounts".into(), json!([]));
     root.insert(
         "root".into(),
         json!({"path": context.stage.library_root(), "readonly": false}),
     );
-    root.insert("hooks".into(), container_hooks(document));
+    // Empty, but there: it asks for ours.
+    root.insert("hooks".into(), json!({}));
     for field in ["annotations", "solaris", "windows", "vm", "zos"] {
         root.shift_remove(field);
     }
@@ -157,39 +154,69 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
         linux.shift_remove(*field);
     }
     linux.insert("namespaces".into(), library_namespaces(context.namespaces));
-    if let Some(propagation) = linux.get("rootfsPropagation").and_then(Value::as_str) {
-        let word = match propagation {
-            "" => None,
-            "rshared" => Some("shared"),
-            "rslave" => Some("slave"),
-            "rprivate" => Some("private"),
-            "runbindable" => Some("unbindable"),
-            other => Some(other),
-        };
-        match word.map(str::to_owned) {
-            None => linux.shift_remove("rootfsPropagation"),
-            Some(word) => linux.insert("rootfsPropagation".into(), word.into()),
-        };
+    let (for_library, propagation) = root_propagation(&document["linux"])?;
+    if let Some(word) = for_library {
+        linux.insert("rootfsPropagation".into(), word.into());
     }
-    lower_devices(linux, |path| {
-        assembly.is_libcontainers(path) && !lowered.bound_devices.iter().any(|b| b == path)
-    });
-    if let Some(Value::Array(paths)) = linux.get_mut("maskedPaths") {
-        paths.retain(|p| !p.as_str().is_some_and(|p| assembly.hides(Path::new(p))));
-    }
-    drop_empty(linux, "mountLabel");
-    let readonly_paths = strings(&document["linux"]["readonlyPaths"])
-        .into_iter()
-        .filter(|path| !assembly.hides(Path::new(path)))
-        .collect();
+    let left = |paths: &[PathBuf]| {
+        let left = paths.iter().filter(|path| !assembly.hides(path));
+        left.cloned().collect()
+    };
+    let protection = Protection {
+        hidden: Hidden {
+            masked: left(&hidden.masked),
+            readonly: left(&hidden.readonly),
+            label: hidden.label,
+        },
+        readonly_dev: lowered.readonly_dev,
+        readonly_root: document["root"]["readonly"].as_bool().unwrap_or(false),
+        propagation,
+    };
     let spec = to_spec(&copy)?;
     Ok(Lowered {
         spec,
         assembly,
-        readonly_root,
-        readonly_dev,
-        readonly_paths,
+        id_maps: lowered.id_maps,
+        protection,
     })
+}
+
+/// Whether the root is to receive what is mounted below it on the host.
+#[must_use]
+pub fn root_receives(document: &Value) -> bool {
+    let propagation = document["linux"]["rootfsPropagation"].as_str();
+    matches!(propagation, Some("slave" | "rslave"))
+}
+
+/// `linux.rootfsPropagation`: what the library makes of the host's mounts before
+/// anything else, and what becomes of the root in the end.
+#[expect(clippy::type_complexity, reason = "read in one place")]
+fn root_propagation(linux: &Value) -> Result<(Option<&'static str>, Option<(u64, bool)>)> {
+    let word = linux["rootfsPropagation"].as_str().unwrap_or_default();
+    Ok(match word {
+        "" | "slave" | "rslave" => (None, None),
+        "private" | "rprivate" => (Some("private"), None),
+        "shared" => (Some("shared"), Some((libc::MS_SHARED, false))),
+        "rshared" => (Some("shared"), Some((libc::MS_SHARED, true))),
+        "unbindable" => (None, Some((libc::MS_UNBINDABLE, false))),
+        "runbindable" => (None, Some((libc::MS_UNBINDABLE, true))),
+        other => {
+            return Err(RuntimeError::config(
+                "linux.rootfsPropagation",
+                format!("rootfsPropagation={other} is not supported"),
+            )
+            .into());
+        }
+    })
+}
+
+/// Keeps the last of several devices of a path.
+fn last_of_each_path(devices: &[DeviceNode]) -> Vec<DeviceNode> {
+    let later = |index: usize, path: &Path| devices[index + 1..].iter().any(|d| d.path == path);
+    let kept = devices.iter().enumerate();
+    kept.filter(|(index, device)| !later(*index, &device.path))
+        .map(|(_, device)| device.clone())
+        .collect()
 }
 
 fn hidden_paths(linux: &Value) -> Hidden {
@@ -241,15 +268,6 @@ fn bare_process(document: &Value) -> Value {
     process
 }
 
-/// Only createContainer is left to the library: it runs in the container's
-/// namespaces before pivot, where only its process is.
-fn container_hooks(document: &Value) -> Value {
-    match &document["hooks"]["createContainer"] {
-        Value::Array(list) if !list.is_empty() => json!({"createContainer": list}),
-        _ => json!({}),
-    }
-}
-
 fn library_namespaces(namespaces: &Namespaces) -> Value {
     let mut list = Vec::new();
     for entry in &namespaces.entries {
@@ -273,39 +291,6 @@ fn library_namespaces(namespaces: &Namespaces) -> Value {
         list.push(Value::Object(item));
     }
     Value::Array(list)
-}
-
-/// Keeps the last of several devices of a path (the library would fail with
-/// EEXIST) and leaves out those that are made elsewhere.
-fn lower_devices(linux: &mut Map<String, Value>, is_libraries: impl Fn(&Path) -> bool) {
-    let Some(Value::Array(devices)) = linux.get_mut("devices") else {
-        return;
-    };
-    let mut kept: Vec<Value> = Vec::new();
-    for device in devices.drain(..) {
-        let path = device["path"].as_str().unwrap_or_default().to_owned();
-        if !is_libraries(Path::new(&path)) {
-            continue;
-        }
-        kept.retain(|k| k["path"].as_str() != Some(&path));
-        kept.push(device);
-    }
-    *devices = kept;
-}
-
-fn strings(list: &Value) -> Vec<String> {
-    list.as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect()
-}
-
-fn drop_empty(map: &mut Map<String, Value>, field: &str) {
-    if map.get(field).and_then(Value::as_str) == Some("") {
-        map.shift_remove(field);
-    }
 }
 
 fn object<'a>(value: &'a mut Value, field: &str) -> Result<&'a mut Map<String, Value>> {

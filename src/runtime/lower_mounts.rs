@@ -1,21 +1,19 @@
 //! Lowering of `mounts` (OCI `config.md`, "Mounts"; see [`lower`](super::lower)).
 //!
-//! libcontainer resolves a source and mounts it on a stage; it ignores
-//! propagation options, cannot mount without a source, and is slow with cgroup
-//! file systems. Here each mount becomes one that it can do, and a [`Placement`]
-//! that says where it belongs and what is changed about it there.
+//! The library makes none of them: it mounts everything before anything is in its
+//! place, keeps the flags of a bind mount's source, and knows neither idmapped
+//! mounts nor half of the options. Here each entry becomes a [`Placement`] for the
+//! assembly, a `cgroup` one several.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::RuntimeError;
 use super::lower::Context;
-use super::support::REFUSED_MOUNT_OPTIONS;
-use crate::edit::{Mount, NamespaceKind};
+use crate::edit::{IdMapping, Mount, NamespaceKind};
 use crate::error::Result;
 use crate::rootfs::Placement;
-use crate::sys::fsmount::Attributes;
 
 /// Where the container's cgroup can be seen on the host.
 #[derive(Debug, Clone)]
@@ -34,281 +32,246 @@ pub enum CgroupView {
     None,
 }
 
-/// A mount for the library, and where it goes from there.
-#[derive(Debug, Clone)]
-pub struct LoweredMount {
-    /// `type`, `source` and `options` for the library.
-    pub library: Value,
-    /// The rest.
-    pub placement: Placement,
+/// Whose mappings an idmapped mount gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountIds {
+    /// Those of the container's user namespace.
+    Container,
+    /// Its own.
+    Own {
+        /// `uidMappings`.
+        uids: Vec<IdMapping>,
+        /// `gidMappings`.
+        gids: Vec<IdMapping>,
+    },
 }
 
 /// The result of lowering.
 #[derive(Debug, Default)]
 pub struct LoweredMounts {
     /// In order.
-    pub mounts: Vec<LoweredMount>,
-    /// Device paths that are mounts now.
-    pub bound_devices: Vec<PathBuf>,
+    pub placements: Vec<Placement>,
+    /// Of the idmapped ones, by index.
+    pub id_maps: Vec<(usize, MountIds)>,
     /// Whether /dev becomes read-only in the tail.
     pub readonly_dev: bool,
-}
-
-impl LoweredMounts {
-    fn push(
-        &mut self,
-        destination: &Path,
-        kind: &str,
-        source: &Path,
-        options: Vec<String>,
-        changes: Vec<(Attributes, bool)>,
-    ) {
-        // A read-only file system could not be filled; it becomes so in the end.
-        let library_options: Vec<&String> = options.iter().filter(|o| *o != "tmpcopyup").collect();
-        self.mounts.push(LoweredMount {
-            library: json!({"type": kind, "source": source, "options": library_options}),
-            placement: Placement {
-                mount: Mount {
-                    destination: destination.to_path_buf(),
-                    kind: Some(kind.to_owned()),
-                    source: Some(source.to_path_buf()),
-                    options,
-                },
-                changes,
-            },
-        });
-    }
 }
 
 /// Lowers every mount, in order.
 ///
 /// # Errors
-/// An option that cannot be honoured, naming mount and option.
+/// What cannot be mounted so, naming the mount, in runc's words.
 pub fn lower_mounts(document: &Value, context: &Context<'_>) -> Result<LoweredMounts> {
     let mut lowered = LoweredMounts::default();
-    for (index, mount) in document["mounts"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    let mounts = document["mounts"].as_array().into_iter().flatten();
+    for (index, mount) in mounts.enumerate() {
         let field = format!("mounts[{index}]");
-        let parsed = Parsed::new(mount, &field, context.bundle)?;
-        if parsed.kind == "cgroup" || parsed.kind == "cgroup2" {
-            cgroup_mount(&parsed, context, &mut lowered);
-        } else {
-            plain_mount(
-                &parsed,
-                context.preflight.inherited_mode(index),
-                &mut lowered,
-            );
+        let entry = placement(mount, context.bundle);
+        let kind = entry.mount.kind.as_deref().unwrap_or_default();
+        let ids = mapped_ids(mount, &entry, &field, context)?;
+        if entry.options.has(libc::MS_BIND) {
+            if !entry.options.data.is_empty() {
+                return refuse(
+                    &format!("{field}.options"),
+                    "bind mounts cannot have any filesystem-specific options applied",
+                );
+            }
+        } else if kind == "cgroup" || kind == "cgroup2" {
+            cgroup_mount(&entry, context, &mut lowered);
+            continue;
         }
+        if let Some(ids) = ids {
+            lowered.id_maps.push((lowered.placements.len(), ids));
+        }
+        lowered.placements.push(entry);
     }
-    if context.bind_devices {
-        bind_devices(context, &mut lowered);
+    // The console is made in it after pivot.
+    let console = document["process"]["terminal"].as_bool() == Some(true);
+    for placement in &mut lowered.placements {
+        let readonly = placement.options.has(libc::MS_RDONLY);
+        let bound = placement.options.has(libc::MS_BIND);
+        if console && readonly && !bound && placement.mount.destination == Path::new("/dev") {
+            placement.stays_writable = true;
+            lowered.readonly_dev = true;
+        }
     }
     Ok(lowered)
 }
 
-/// A mount entry, read.
-struct Parsed {
-    destination: PathBuf,
-    kind: String,
-    source: Option<PathBuf>,
-    options: Vec<String>,
-    propagation: Vec<(u64, bool)>,
-    readonly: bool,
-    bind: bool,
-}
-
-impl Parsed {
-    fn new(mount: &Value, field: &str, bundle: &Path) -> Result<Self> {
-        let text = |name: &str| mount[name].as_str().unwrap_or_default().to_owned();
-        let mut parsed = Self {
-            destination: PathBuf::from(text("destination")),
-            kind: text("type"),
-            source: Some(PathBuf::from(text("source"))).filter(|s| !s.as_os_str().is_empty()),
-            options: Vec::new(),
-            propagation: Vec::new(),
-            readonly: false,
-            bind: false,
-        };
-        for id_field in ["uidMappings", "gidMappings"] {
-            if mount[id_field].as_array().is_some_and(|m| !m.is_empty()) {
-                return Err(unsupported(
-                    &format!("{field}.{id_field}"),
-                    "idmapped mounts",
-                ));
-            }
-        }
-        for option in mount["options"].as_array().into_iter().flatten() {
-            let option = option.as_str().unwrap_or_default();
-            if REFUSED_MOUNT_OPTIONS.contains(&option) {
-                return Err(unsupported(&format!("{field}.options"), option));
-            }
-            if let Some(change) = propagation(option) {
-                parsed.propagation.push(change);
-                continue;
-            }
-            match option {
-                "bind" | "rbind" => parsed.bind = true,
-                "ro" => parsed.readonly = true,
-                "rw" => parsed.readonly = false,
-                _ => {}
-            }
-            parsed.options.push(option.to_owned());
-        }
-        // runc knows a bind mount by its options alone, callers by its type too.
-        if parsed.kind == "bind" && !parsed.bind {
-            parsed.bind = true;
-            parsed.options.push("bind".into());
-        }
-        if parsed.bind
-            && let Some(source) = &parsed.source
-            && source.is_relative()
-        {
-            parsed.source = Some(bundle.join(source));
-        }
-        Ok(parsed)
-    }
-
-    /// Propagation, as a change to the mount in its place.
-    fn changes(&self) -> Vec<(Attributes, bool)> {
-        self.propagation
-            .iter()
-            .map(|(propagation, recursive)| {
-                (
-                    Attributes {
-                        propagation: *propagation,
-                        ..Attributes::default()
-                    },
-                    *recursive,
-                )
-            })
-            .collect()
-    }
-}
-
-fn unsupported(field: &str, what: &str) -> crate::Error {
-    RuntimeError::config(
-        field,
-        format!("{what} is not supported by this version of kusabi"),
-    )
-    .into()
-}
-
-fn propagation(option: &str) -> Option<(u64, bool)> {
-    Some(match option {
-        "private" => (libc::MS_PRIVATE, false),
-        "rprivate" => (libc::MS_PRIVATE, true),
-        "shared" => (libc::MS_SHARED, false),
-        "rshared" => (libc::MS_SHARED, true),
-        "slave" => (libc::MS_SLAVE, false),
-        "rslave" => (libc::MS_SLAVE, true),
-        "unbindable" => (libc::MS_UNBINDABLE, false),
-        "runbindable" => (libc::MS_UNBINDABLE, true),
-        _ => return None,
-    })
-}
-
-fn plain_mount(parsed: &Parsed, inherited: Option<u32>, lowered: &mut LoweredMounts) {
-    let kind = if parsed.bind {
-        "bind"
-    } else {
-        parsed.kind.as_str()
+fn placement(mount: &Value, bundle: &Path) -> Placement {
+    let text = |name: &str| {
+        let text = mount[name].as_str();
+        text.filter(|text| !text.is_empty()).map(str::to_owned)
     };
-    // The library wants a source for everything; the kernel shows the type where
-    // none is given.
-    let source = parsed.source.clone().unwrap_or_else(|| PathBuf::from(kind));
-    let mut options = parsed.options.clone();
-    let mut changes = parsed.changes();
-    // Mounts below must find or make their places in it first.
-    if parsed.readonly && !parsed.bind && kind == "tmpfs" {
-        options.retain(|o| o != "ro");
-        if parsed.destination == Path::new("/dev") {
-            // The console is made in it after pivot.
-            lowered.readonly_dev = true;
-        } else {
-            changes.push(read_only());
-        }
-    }
-    if kind == "tmpfs"
-        && let Some(mode) = inherited
-        && !options.iter().any(|o| o.starts_with("mode="))
+    let options = mount["options"].as_array().into_iter().flatten();
+    let mut placement = Placement::new(Mount {
+        destination: PathBuf::from(text("destination").unwrap_or_default()),
+        kind: text("type"),
+        source: text("source").map(PathBuf::from),
+        options: options
+            .map(|option| option.as_str().unwrap_or_default().to_owned())
+            .collect(),
+    });
+    if placement.options.has(libc::MS_BIND)
+        && let Some(source) = &mut placement.mount.source
+        && source.is_relative()
     {
-        options.push(format!("mode={mode:04o}"));
+        *source = bundle.join(&*source);
     }
-    lowered.push(&parsed.destination, kind, &source, options, changes);
+    let has = |field: &str| !mount[field].is_null();
+    if has("uidMappings") || has("gidMappings") {
+        placement.options.map_ids.get_or_insert(false);
+    }
+    placement
 }
 
-fn read_only() -> (Attributes, bool) {
-    (
-        Attributes {
-            set: libc::MOUNT_ATTR_RDONLY,
-            ..Attributes::default()
-        },
-        false,
-    )
+/// The mappings of an idmapped mount.
+fn mapped_ids(
+    mount: &Value,
+    entry: &Placement,
+    field: &str,
+    context: &Context<'_>,
+) -> Result<Option<MountIds>> {
+    if entry.options.map_ids.is_none() {
+        return Ok(None);
+    }
+    if !entry.options.has(libc::MS_BIND) {
+        return refuse(field, "id-mapped mounts are only supported for bind-mounts");
+    }
+    if context.rootless {
+        return refuse(
+            field,
+            "id-mapped mounts are not supported for rootless containers",
+        );
+    }
+    let has = |field: &str| !mount[field].is_null();
+    if !has("uidMappings")
+        && !has("gidMappings")
+        && context.namespaces.is_private(NamespaceKind::User)
+    {
+        return Ok(Some(MountIds::Container));
+    }
+    let read = |name: &str| -> Result<Vec<IdMapping>> {
+        if mount[name].is_null() {
+            return Ok(Vec::new());
+        }
+        // Through text: numbers kept as written do not read as integers otherwise.
+        serde_json::from_str(&mount[name].to_string())
+            .map_err(|e| RuntimeError::config(format!("{field}.{name}"), e.to_string()).into())
+    };
+    let (uids, gids) = (read("uidMappings")?, read("gidMappings")?);
+    if uids.is_empty() || gids.is_empty() {
+        return refuse(
+            field,
+            "id-mapped mounts must have both uid and gid mappings specified",
+        );
+    }
+    Ok(Some(MountIds::Own { uids, gids }))
 }
 
-/// A bind of the directory costs microseconds; a cgroup file system of its own
-/// costs the library 17-31 ms and shows the same.
-fn cgroup_mount(parsed: &Parsed, context: &Context<'_>, lowered: &mut LoweredMounts) {
+fn refuse<T>(field: &str, reason: &str) -> Result<T> {
+    Err(RuntimeError::config(field, reason).into())
+}
+
+/// A bind of the container's own directory costs microseconds; a cgroup file
+/// system of its own costs 17-31 ms and shows the same.
+fn cgroup_mount(entry: &Placement, context: &Context<'_>, lowered: &mut LoweredMounts) {
     let private = context.namespaces.is_private(NamespaceKind::Cgroup);
-    let mut options: Vec<String> = parsed
-        .options
-        .iter()
-        .filter(|o| *o != "bind" && *o != "rbind")
-        .cloned()
-        .collect();
-    options.push("bind".into());
-    let changes = parsed.changes();
+    let binding = |destination: &Path, source: &Path| {
+        let mut bound = entry.clone();
+        bound.mount.destination = destination.to_path_buf();
+        bound.mount.kind = Some("bind".into());
+        bound.mount.source = Some(source.to_path_buf());
+        bound.options.flags |= libc::MS_BIND;
+        // Words for a cgroup file system, such as `nsdelegate`.
+        bound.options.data.clear();
+        bound
+    };
+    let destination = &entry.mount.destination;
     match context.cgroups {
         CgroupView::V2 { mountpoint, own } => {
             let source = if private { own } else { mountpoint };
-            lowered.push(&parsed.destination, "bind", source, options, changes);
+            lowered.placements.push(binding(destination, source));
         }
         CgroupView::V1(hierarchies) => {
-            let tmpfs: Vec<String> = parsed
-                .options
-                .iter()
-                .filter(|o| !matches!(o.as_str(), "ro" | "rbind" | "bind"))
-                .cloned()
-                .chain(["mode=755".to_owned()])
-                .collect();
-            let mut changes = changes;
-            if parsed.readonly {
-                changes.push(read_only());
-            }
-            lowered.push(
-                &parsed.destination,
-                "tmpfs",
-                Path::new("tmpfs"),
-                tmpfs,
-                changes,
-            );
+            let mut directory = entry.clone();
+            directory.mount.kind = Some("tmpfs".into());
+            directory.mount.source = Some("tmpfs".into());
+            directory.options.data = vec!["mode=755".into()];
+            directory.options.flags &= !libc::MS_REC;
+            directory.links = controller_links(hierarchies);
+            lowered.placements.push(directory);
             for (name, own) in hierarchies {
-                let at = parsed.destination.join(name);
-                lowered.push(&at, "bind", own, options.clone(), Vec::new());
+                let bound = binding(&destination.join(name), own);
+                lowered.placements.push(bound);
             }
         }
         CgroupView::None => {
-            let options = ["rbind", "ro", "nosuid", "noexec", "nodev"]
-                .map(str::to_owned)
-                .to_vec();
-            let host = Path::new("/sys/fs/cgroup");
-            lowered.push(&parsed.destination, "bind", host, options, changes);
+            let words = ["rbind", "ro", "nosuid", "noexec", "nodev"];
+            let mut bound = Placement::new(Mount {
+                destination: destination.clone(),
+                kind: Some("bind".into()),
+                source: Some("/sys/fs/cgroup".into()),
+                options: words.map(str::to_owned).to_vec(),
+            });
+            bound.options.propagation = entry.options.propagation.clone();
+            lowered.placements.push(bound);
         }
     }
 }
 
-/// In a user namespace no node can be made. The library binds the host's node of
-/// the *container's* path; where a CDI file says that the node is elsewhere on
-/// the host, the bind is ours.
-fn bind_devices(context: &Context<'_>, lowered: &mut LoweredMounts) {
-    for device in context.devices.iter().filter(|d| d.host_path != d.path) {
-        let options = vec!["bind".to_owned()];
-        lowered.push(&device.path, "bind", &device.host_path, options, Vec::new());
-        lowered.bound_devices.push(device.path.clone());
+/// Controllers that are mounted together are also found by their own names.
+fn controller_links(hierarchies: &[(String, PathBuf)]) -> Vec<(String, PathBuf)> {
+    let joined = hierarchies.iter().filter(|(name, _)| name.contains(','));
+    joined
+        .flat_map(|(name, _)| {
+            name.split(',')
+                .map(move |one| (one.to_owned(), PathBuf::from(name)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_relative_bind_source_starts_at_the_bundle() {
+        let read = |mount: Value| placement(&mount, Path::new("/bundle"));
+        let bound = read(json!({"destination": "/x", "source": "data", "options": ["bind"]}));
+        assert_eq!(bound.mount.source, Some("/bundle/data".into()));
+        let typed = read(json!({"destination": "/x", "source": "data", "type": "bind"}));
+        assert!(typed.options.has(libc::MS_BIND));
+        let tmpfs = read(json!({"destination": "/x", "source": "tmpfs", "type": "tmpfs"}));
+        assert_eq!(tmpfs.mount.source, Some("tmpfs".into()));
+    }
+
+    #[test]
+    fn mappings_alone_ask_for_an_idmapped_mount() {
+        let read = |mount: Value| placement(&mount, Path::new("/")).options.map_ids;
+        assert_eq!(read(json!({"destination": "/x"})), None);
+        assert_eq!(
+            read(json!({"destination": "/x", "uidMappings": []})),
+            Some(false)
+        );
+        assert_eq!(
+            read(json!({"destination": "/x", "options": ["ridmap"], "gidMappings": []})),
+            Some(true)
+        );
+    }
+
+    #[test]
+    fn joined_controllers_get_links() {
+        let hierarchies = [
+            ("cpu,cpuacct".to_owned(), PathBuf::from("/a")),
+            ("pids".to_owned(), PathBuf::from("/b")),
+        ];
+        let joined = PathBuf::from("cpu,cpuacct");
+        assert_eq!(
+            controller_links(&hierarchies),
+            [("cpu".into(), joined.clone()), ("cpuacct".into(), joined)]
+        );
     }
 }

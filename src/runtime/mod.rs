@@ -18,7 +18,9 @@
 //! | `attributes`, `id_list` | scheduler, priorities, affinity, memory policy |
 //! | `lsm` | AppArmor profiles and SELinux labels |
 //! | `join` | namespaces joined by path |
-//! | `hooks` | hooks run in the runtime's namespaces |
+//! | `inside`, `root` | helpers inside the container, and its root put together by them |
+//! | `protect` | what of the root is hidden and read-only in the end |
+//! | `hooks` | hooks, run one after the other |
 //! | `seccomp` | profiles compiled once and cached |
 //! | `delegate` | another runtime in our place |
 //! | `supervise`, `console` | foreground containers |
@@ -46,6 +48,7 @@ pub mod hooks;
 pub mod id_list;
 pub mod identity;
 pub mod idmap;
+pub mod inside;
 pub mod join;
 pub mod lower;
 pub mod lower_mounts;
@@ -55,7 +58,9 @@ pub mod notify;
 pub mod parked;
 pub mod population;
 pub mod process;
+pub mod protect;
 pub mod resctrl;
+pub mod root;
 pub mod rootless;
 pub mod seal;
 pub mod seccomp;

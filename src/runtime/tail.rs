@@ -25,6 +25,7 @@ use super::credentials::{self, Capabilities, KindText};
 use super::fifo::Gate;
 use super::lsm;
 use super::process::ProcessSpec;
+use super::protect::Protection;
 use super::seccomp::CompiledFilter;
 use crate::edit::{Hook, HookStage};
 use crate::sys;
@@ -53,10 +54,8 @@ pub struct Plan {
     pub seccomp: Option<CompiledFilter>,
     /// Whether `process.cwd` is made when absent (init) or must exist (exec).
     pub make_cwd: bool,
-    /// Whether the root file system becomes read-only.
-    pub readonly_root: bool,
-    /// Paths that become read-only mounts of themselves.
-    pub readonly_paths: Vec<String>,
+    /// The last changes to the root file system; none for `exec`.
+    pub protection: Option<Protection>,
     /// startContainer hooks and the state they get.
     pub start_hooks: Vec<Hook>,
     /// The state, with status created; its pid is 1 inside a pid namespace.
@@ -67,8 +66,6 @@ pub struct Plan {
     pub listen_fds: u32,
     /// `LISTEN_FDNAMES`, handed on with them.
     pub listen_names: Option<String>,
-    /// Whether /dev becomes read-only, once the console is in it.
-    pub readonly_dev: bool,
     /// Whether the groups stay as they are: a plain user's, who cannot get others
     /// and may have a device by one of these.
     pub keep_groups: bool,
@@ -176,15 +173,8 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     if plan.make_cwd && !Path::new(&process.cwd).exists() {
         make_directories(&process.cwd)?;
     }
-    for path in &plan.readonly_paths {
-        make_path_readonly(path)?;
-    }
-    if plan.readonly_dev {
-        let failed = |e: io::Error| format!("make /dev read-only: {}", e.kind_text());
-        read_only(&open_path("/dev").map_err(failed)?).map_err(failed)?;
-    }
-    if plan.readonly_root {
-        make_root_readonly()?;
+    if let Some(protection) = &plan.protection {
+        protection.apply()?;
     }
     // The filter may have other ideas of sigaction.
     if ends.gate.is_some() {
@@ -303,40 +293,6 @@ fn close_one_by_one(ranges: &[(u32, u32)]) -> io::Result<()> {
 fn send(ends: &Ends, tag: u8) -> Result<(), String> {
     sys::process::send_fd(ends.sync.as_fd(), &[tag], None)
         .map_err(|e| format!("runtime is gone: {}", e.kind_text()))
-}
-
-/// Last: until here something had to be made in it.
-fn make_root_readonly() -> Result<(), String> {
-    let failed = |e: io::Error| format!("make the root read-only: {}", e.kind_text());
-    let root = open_path("/").map_err(failed)?;
-    read_only(&root).map_err(failed)
-}
-
-/// Binds a path on itself, read-only and otherwise as it was. One that does not
-/// exist needs no protection.
-fn make_path_readonly(path: &str) -> Result<(), String> {
-    let failed = |e: io::Error| format!("can't make {path:?} read-only: {}", e.kind_text());
-    let place = match open_path(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(failed)?,
-    };
-    let copy = sys::fsmount::clone_tree(place.as_fd(), c"", true).map_err(failed)?;
-    read_only(&copy).map_err(failed)?;
-    sys::fsmount::attach(&copy, place.as_fd()).map_err(failed)
-}
-
-fn read_only(mount: &OwnedFd) -> io::Result<()> {
-    let attributes = sys::fsmount::Attributes {
-        set: libc::MOUNT_ATTR_RDONLY,
-        ..Default::default()
-    };
-    sys::fsmount::set_attributes(mount.as_fd(), false, &attributes)
-}
-
-fn open_path(path: &str) -> io::Result<OwnedFd> {
-    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    let raw = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?;
-    sys::adopt_fd(raw)
 }
 
 /// Standard descriptors that are the host's null device become the container's,

@@ -157,3 +157,27 @@ pub fn attach(mount: &OwnedFd, target: BorrowedFd<'_>) -> io::Result<()> {
     })
     .map(drop)
 }
+
+/// `setxattr(2)` of `security.selinux` on what a descriptor refers to, for file
+/// systems that take no label when they are mounted.
+///
+/// # Errors
+/// The kernel's; `EINVAL` for a label with a nul byte.
+pub fn set_selinux_label(fd: &OwnedFd, label: &str) -> io::Result<()> {
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    let value = std::ffi::CString::new(label)?;
+    // SAFETY: valid C strings, and a value of the length given, its nul included.
+    check(
+        unsafe {
+            libc::setxattr(
+                path.as_ptr(),
+                c"security.selinux".as_ptr(),
+                value.as_ptr().cast(),
+                value.as_bytes_with_nul().len(),
+                0,
+            )
+        }
+        .into(),
+    )
+    .map(drop)
+}

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kusabi::edit::{DeviceKind, DeviceNode, Mount};
-use kusabi::rootfs::{Assembly, Hidden, Placement, Preflight, RootfsError, Stage, View, preflight};
+use kusabi::rootfs::{
+    Assembly, Hidden, IdMaps, OwnRights, Placement, Preflight, RootfsError, Stage, View, preflight,
+};
 use libcontainer::oci_spec::runtime::{
     Linux, LinuxBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Mount as SpecMount,
     MountBuilder, SpecBuilder,
@@ -199,32 +201,17 @@ fn hidden() -> Hidden {
 
 /// Everything up to pivot, as the runtime does it.
 pub fn build(ground: &Ground, mounts: &[Mount], devices: &[DeviceNode]) -> Result<(), RootfsError> {
-    let placements: Vec<Placement> = mounts
-        .iter()
-        .map(|m| Placement {
-            mount: m.clone(),
-            changes: vec![],
-        })
-        .collect();
-    build_with(ground, &placements, devices)
-}
-
-pub fn build_with(
-    ground: &Ground,
-    placements: &[Placement],
-    devices: &[DeviceNode],
-) -> Result<(), RootfsError> {
-    let mounts: Vec<Mount> = placements.iter().map(|p| p.mount.clone()).collect();
     let view = View {
         bundle: &ground.dir,
-        mounts: &mounts,
+        mounts,
         devices,
         bind_devices: ground.bind_devices,
         terminal: false,
         cwd: Path::new("/"),
     };
     let checked = preflight(&ground.image(), &view)?;
-    build_checked(ground, &checked, placements, devices)
+    let placements: Vec<Placement> = mounts.iter().cloned().map(Placement::new).collect();
+    build_checked(ground, &checked, &placements, devices)
 }
 
 pub fn build_checked(
@@ -251,22 +238,15 @@ pub fn build_checked(
         );
     }
     checked.stage(&stage, tree)?;
-    let staged = placements.iter().enumerate().map(|(index, p)| {
-        let mut mount = p.mount.clone();
-        mount.destination = assembly.library_destination(index);
-        mount.options.retain(|o| o != "tmpcopyup");
-        mount
-    });
-    let for_library = devices
-        .iter()
-        .filter(|d| assembly.is_libcontainers(&d.path));
     libcontainers_part(
         &stage.library_root(),
-        staged,
-        for_library,
+        [].into_iter(),
+        [].iter(),
         ground.bind_devices,
     );
-    assembly.assemble(&stage)?;
+    let id_maps = IdMaps::default();
+    let mut sources = OwnRights::new(&assembly, &id_maps)?;
+    assembly.assemble(&stage, &mut sources)?;
     assert_eq!(
         fs::canonicalize(stage.library_root()).unwrap(),
         ground.image()

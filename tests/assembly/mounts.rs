@@ -6,11 +6,10 @@ use std::path::Path;
 
 use kusabi::edit::DeviceNode;
 use kusabi::rootfs::{Placement, Stage, View, preflight};
-use kusabi::sys::fsmount::Attributes;
 
 use crate::ground::{
-    Ground, bind, build, build_checked, build_with, device, filesystem, isolated, isolated_with,
-    mount, pivot, usual,
+    Ground, bind, build, build_checked, device, filesystem, isolated, isolated_with, mount, pivot,
+    usual,
 };
 #[test]
 fn the_usual_mounts_end_up_where_they_belong() {
@@ -237,26 +236,10 @@ fn a_tmpfs_takes_over_mode_and_content() {
         "mounts::a_tmpfs_takes_over_mode_and_content",
         prepare,
         |ground| {
-            let mut placements: Vec<Placement> = usual()
-                .into_iter()
-                .map(|mount| Placement {
-                    mount,
-                    changes: vec![],
-                })
-                .collect();
-            let read_only = Attributes {
-                set: libc::MOUNT_ATTR_RDONLY,
-                ..Attributes::default()
-            };
-            placements.push(Placement {
-                mount: mount("/data", "tmpfs", "tmpfs", &["tmpcopyup"]),
-                changes: vec![(read_only, false)],
-            });
-            placements.push(Placement {
-                mount: bind(&ground.volume(), "/data/volume"),
-                changes: vec![],
-            });
-            build_with(ground, &placements, &[]).unwrap();
+            let mut mounts = usual();
+            mounts.push(mount("/data", "tmpfs", "tmpfs", &["ro", "tmpcopyup"]));
+            mounts.push(bind(&ground.volume(), "/data/volume"));
+            build(ground, &mounts, &[]).unwrap();
             let file = fs::metadata(ground.at("/data/deep/file")).unwrap();
             assert_eq!(filesystem(&ground.at("/data")), libc::TMPFS_MAGIC);
             assert_eq!(
@@ -297,13 +280,7 @@ fn a_link_that_appears_after_the_preflight_leads_nowhere() {
                 terminal: false,
                 cwd: Path::new("/"),
             };
-            let placements: Vec<Placement> = mounts
-                .iter()
-                .map(|m| Placement {
-                    mount: m.clone(),
-                    changes: vec![],
-                })
-                .collect();
+            let placements: Vec<Placement> = mounts.iter().cloned().map(Placement::new).collect();
             let checked = preflight(&ground.image(), &view).unwrap();
             symlink("/proc/sys", ground.at("/data")).unwrap();
             let error = build_checked(ground, &checked, &placements, &[])

@@ -8,7 +8,8 @@ use crate::judge::{Bad, Outcome, must_hold};
 
 on_host![
     cve_2019_16884_volume_over_proc,
-    cve_2023_27561_proc_is_a_link
+    cve_2023_27561_proc_is_a_link,
+    a_bare_procfs_stays_out_of_reach_without_pivot,
 ];
 
 /// CVE-2019-16884, CVE-2019-19921: who replaces /proc decides which files LSM
@@ -74,4 +75,36 @@ fn started_with_link(sandbox: &Sandbox, name: &str) -> Outcome {
     let out = sandbox.run(&bundle);
     eprintln!("{out}");
     Outcome::from_fault((out.code == Some(0)).then(|| format!("started with /{name} a link")))
+}
+
+/// Without pivot_root the host's mounts stay in the namespace, below the root. A
+/// whole procfs among them lets a user namespace mount one without masks
+/// (runc issue 1962).
+fn a_bare_procfs_stays_out_of_reach_without_pivot(sandbox: &Sandbox) {
+    // crun hides /proc and /sys, but no other mount of them.
+    must_hold(sandbox, &[Bad::CrunBefore("99")], |sandbox| {
+        let place = sandbox.dir().join(sandbox.fresh());
+        fs::create_dir(&place).unwrap();
+        let kind = Some("proc");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(kind, &place, kind, flags, None::<&str>).unwrap();
+        let attack = "unshare -mrpf sh -c 'mount -t proc none /proc && echo mounted'";
+        let config = Config::shell(attack)
+            .set("/process/noNewPrivileges", false)
+            .capabilities(&["CAP_SETFCAP"]);
+        let bundle = sandbox.bundle(&config);
+        let out = sandbox
+            .call(["run", "--no-pivot", "--bundle"])
+            .arg(&bundle.path)
+            .arg(&bundle.id)
+            .output();
+        nix::mount::umount2(&place, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        eprintln!("{out}");
+        let mounted = out.stdout.contains("mounted");
+        assert!(
+            mounted || out.stderr.contains("mount: permission denied"),
+            "the attack was not tried: {out}"
+        );
+        Outcome::from_fault(mounted.then(|| "a bare procfs was mounted".to_owned()))
+    });
 }

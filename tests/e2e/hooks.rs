@@ -13,6 +13,8 @@ on_each_view![
     a_failing_start_container_hook_fails_the_start,
     a_failing_poststop_hook_does_not_keep_the_container,
     hooks_have_their_own_environment,
+    a_create_container_hook_is_in_the_container,
+    failures_of_hooks_are_told_in_runc_s_words,
 ];
 
 /// Stages in the order of the specification, and the status that a hook of
@@ -152,5 +154,49 @@ fn hooks_have_their_own_environment(sandbox: &Sandbox) {
     );
     for foreign in ["LD_PRELOAD", "OF_THE_IMAGE", "KUSABI", "CARGO"] {
         assert!(!environment.contains(foreign), "{environment}");
+    }
+}
+
+/// It is in the namespaces and the cgroup of the container, starts in the root,
+/// and what it mounts there stays.
+fn a_create_container_hook_is_in_the_container(sandbox: &Sandbox) {
+    let seen = sandbox.dir().join("seen");
+    let script = format!(
+        "exec >{}; pwd; for n in mnt net ipc uts pid; do readlink /proc/thread-self/ns/$n; done; \
+         cat /proc/thread-self/cgroup; mkdir made; mount -t tmpfs of-the-hook ./made; : > made/file",
+        seen.display()
+    );
+    let inside = "cat /made/file; grep of-the-hook /proc/self/mounts; \
+         for n in mnt net ipc uts pid; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup";
+    let bundle = sandbox.bundle(
+        &Config::shell(inside)
+            .without_namespace("cgroup")
+            .hook("createContainer", &script),
+    );
+    let out = sandbox.run(&bundle).succeeded();
+    let of_hook = fs::read_to_string(seen).unwrap();
+    let mut of_hook = of_hook.lines();
+    assert_eq!(of_hook.next(), bundle.rootfs().to_str());
+    let mut of_container = out.stdout.lines();
+    assert!(
+        of_container
+            .next()
+            .unwrap()
+            .starts_with("of-the-hook /made tmpfs")
+    );
+    assert_eq!(
+        of_hook.collect::<Vec<_>>(),
+        of_container.collect::<Vec<_>>()
+    );
+}
+
+fn failures_of_hooks_are_told_in_runc_s_words(sandbox: &Sandbox) {
+    for stage in ["prestart", "createRuntime", "createContainer"] {
+        let config = Config::sleeper()
+            .hook(stage, "true")
+            .hook(stage, "echo its words >&2; exit 3");
+        let out = sandbox.run_config(&config).exited(1);
+        out.says(&format!("error running {stage} hook #1: exit status 3"))
+            .says("its words");
     }
 }

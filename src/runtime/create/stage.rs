@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::CreateRequest;
 use super::judge::Judged;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entry};
 use crate::edit::{HookStage, IdMapping, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::rootfs::{Assembly, Stage};
@@ -21,7 +21,7 @@ use crate::runtime::child::{ChildPlan, Staging};
 use crate::runtime::console;
 use crate::runtime::fifo::Gate;
 use crate::runtime::lower::{self, Context, Namespaces};
-use crate::runtime::lower_mounts::CgroupView;
+use crate::runtime::lower_mounts::{CgroupView, MountIds};
 use crate::runtime::state::{State, Status, Store};
 use crate::runtime::tail::Plan as TailPlan;
 
@@ -29,6 +29,12 @@ use crate::runtime::tail::Plan as TailPlan;
 pub(super) struct Kept<'a> {
     /// How the root is put together from what the library makes.
     pub assembly: Assembly<'a>,
+    /// Which of its mounts are idmapped, and how.
+    pub id_maps: Vec<(usize, MountIds)>,
+    /// The way into the container's cgroup.
+    pub cgroup: Entry,
+    /// The state as hooks inside the container see it, but for the status.
+    pub inner_state: Value,
     /// Our end of the socket that brings the terminal.
     pub console: Option<OwnedFd>,
 }
@@ -53,6 +59,7 @@ pub(super) fn plan<'a>(
             cgroups: view,
             namespaces,
             bind_devices: judged.bind_devices,
+            rootless: request.caller.is_user(),
         },
     )?;
     let (ours, theirs) = if judged.process.terminal {
@@ -81,27 +88,27 @@ pub(super) fn plan<'a>(
         stays_dumpable: request.caller.is_user(),
         keyring: keyring(state)?,
         container_id: request.id.to_owned(),
-        bundle: request.bundle.to_path_buf(),
         tail: TailPlan {
             process: judged.process.clone(),
             attributes: judged.attributes.clone(),
             capabilities: judged.capabilities.clone(),
             seccomp: judged.seccomp.clone(),
             make_cwd: true,
-            readonly_root: lowered.readonly_root,
-            readonly_paths: lowered.readonly_paths,
+            protection: Some(lowered.protection),
             start_hooks: judged.hooks(HookStage::StartContainer),
             state: inner_state(state, namespaces),
             preserve_fds: request.preserve_fds,
             listen_fds: request.listen_fds,
             listen_names: request.listen_names.map(str::to_owned),
-            readonly_dev: lowered.readonly_dev,
             keep_groups: request.caller.is_user(),
         },
         gate: Some(Gate::create(dir)?),
     };
     let kept = Kept {
         assembly: lowered.assembly,
+        id_maps: lowered.id_maps,
+        cgroup: cgroup.entry()?,
+        inner_state: inner_state(state, namespaces),
         console: ours,
     };
     Ok((plan, kept))
@@ -159,8 +166,14 @@ impl Place {
         Ok(Self { path, own })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The stage on it.
+    pub(super) fn stage(&self, request: &CreateRequest<'_>, judged: &Judged) -> Stage {
+        let stage = Stage::new(&self.path, &judged.preflight);
+        if lower::root_receives(request.document.value()) {
+            stage.receiving()
+        } else {
+            stage
+        }
     }
 }
 

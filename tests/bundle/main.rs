@@ -22,4 +22,5 @@ mod engines;
 mod golden;
 mod image;
 mod inside;
+mod nested;
 mod schema;

@@ -225,6 +225,10 @@ fn device_nodes(
             path: device.path.clone(),
         };
         plan.push(edit, origin());
+        // The runtime makes a link of this name, to the container's own.
+        if device.path == Path::new("/dev/ptmx") {
+            continue;
+        }
         let bound = |m: &Mount| {
             m.destination == device.path && is_bind(m) && m.source.as_ref() == Some(node)
         };

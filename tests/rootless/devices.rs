@@ -25,6 +25,16 @@ fn a_node_is_the_hosts_of_the_same_number(sandbox: &Sandbox) {
     assert_eq!(out.stdout, "1:3\n1:5\n1:3\n1:9\n 00 00 00\n");
 }
 
+/// Some engines list it; it is the runtime's own link all the same.
+fn ptmx_is_the_containers_own(sandbox: &Sandbox) {
+    let user = User::new(sandbox);
+    let config = Config::shell("ls -l /dev/ptmx; : <>/dev/ptmx && ls /dev/pts")
+        .push("/linux/devices", device("/dev/ptmx", 5, 2));
+    let out = user.run(&config).succeeded();
+    assert!(out.stdout.contains("/dev/ptmx -> pts/ptmx\n"), "{out}");
+    assert!(out.stdout.ends_with("\nptmx\n"), "{out}");
+}
+
 fn a_node_that_the_host_lacks_is_refused(sandbox: &Sandbox) {
     let user = User::new(sandbox);
     let config = Config::new(&["/bin/true"]).push("/linux/devices", device("/dev/gpu", 60, 7));
@@ -110,6 +120,7 @@ on_each_view!(
 );
 on_host!(
     a_node_that_the_host_lacks_is_refused,
+    ptmx_is_the_containers_own,
     file_systems_of_shared_namespaces_are_the_hosts,
     what_is_dropped_is_said_in_the_log,
 );

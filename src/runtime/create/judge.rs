@@ -163,6 +163,8 @@ fn uts_names(value: &Value, namespaces: &Namespaces) -> UtsNames {
 
 fn devices_of(document: &Document, host_paths: &[(PathBuf, PathBuf)]) -> Result<Vec<DeviceNode>> {
     let mut devices = document.devices()?;
+    // As runc: it is a link of the runtime's, to the container's own terminals.
+    devices.retain(|device| device.path != Path::new("/dev/ptmx"));
     for device in &mut devices {
         if let Some((_, host)) = host_paths.iter().find(|(path, _)| *path == device.path) {
             device.host_path.clone_from(host);

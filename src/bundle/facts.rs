@@ -10,6 +10,7 @@ use super::gpus;
 use crate::cdi::Mode;
 use crate::cgroup::nested;
 use crate::cgroup::parent::{self, Migration, Wish};
+use crate::command::leases::{Holder, Picker};
 use crate::command::requests::{Situation, plan};
 use crate::document::Document;
 use crate::edit::Plan;
@@ -189,7 +190,9 @@ pub(super) fn requested(builder: &BundleBuilder, document: &Document) -> Result<
             "devices and GPUs: the host may not be looked at; leave --no-probe out or give --host-root".to_owned(),
         ));
     };
-    plan(
+    // A description takes nothing from anybody.
+    let mut picker = Picker::new(Holder::Nobody, &root);
+    let (plan, _) = plan(
         &requests,
         &Situation {
             document,
@@ -199,5 +202,7 @@ pub(super) fn requested(builder: &BundleBuilder, document: &Document) -> Result<
             id: Some(&builder.id()),
             host: &root,
         },
-    )
+        &mut picker,
+    )?;
+    Ok(plan)
 }

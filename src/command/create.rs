@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
-use super::prepare::{Options, Prepared, prepare};
+use super::prepare::{For, Options, prepare};
 use super::rootless::host_paths;
 use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices};
 use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
 use crate::error::{Error, Result};
-use crate::lease::{self, Container, LeaseError, Reservation};
 use crate::runtime::create::{CreateRequest, Created, create};
 use crate::runtime::fault::{Step, point};
 use crate::runtime::notify;
@@ -70,6 +69,7 @@ pub(super) fn with_request<T>(
         policy,
         id: Some(id),
         host: None,
+        container: For::Container(&context.root.path),
     };
     let mut prepared = prepare(bundle.bundle.as_deref(), devices, &options)?;
     if policy.runtime.write_back {
@@ -83,11 +83,6 @@ pub(super) fn with_request<T>(
     for note in &prepared.plan.notes {
         tracing::warn!("{}", note.text);
     }
-    let container = Container {
-        id: id.to_owned(),
-        root: context.root.path.clone(),
-    };
-    let lease = hold(&container, &prepared)?;
     point(Step::CreateLease)?;
     let plan = prepared.explanation().json();
     // What is relative to the caller's directory is so no more once in the bundle.
@@ -119,48 +114,12 @@ pub(super) fn with_request<T>(
             no_new_keyring: bundle.no_new_keyring,
             preserve_fds: bundle.preserve_fds,
             listen_fds: context.listen_fds,
-            lease: lease.as_ref(),
+            lease: prepared.lease.as_ref(),
             listen_names: context.listen_names.as_deref(),
             notify: context.notify_socket.is_some(),
             rootless_cgroups: context.rootless_cgroups(),
         },
     )
-}
-
-/// Holds the GPUs that the container gets, where this process can.
-fn hold(container: &Container, prepared: &Prepared) -> Result<Option<Reservation>> {
-    let wanted = lease::of_plan(&prepared.plan);
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    // Root of a user namespace cannot write where everybody looks.
-    if prepared.caller.is_host_root() {
-        let reservation = lease::Store::default().reserve(container, &wanted)?;
-        return Ok(Some(reservation));
-    }
-    refuse_held(&wanted).map(|()| None)
-}
-
-/// Whoever cannot hold a GPU gets none that somebody else has alone.
-///
-/// # Errors
-/// [`LeaseError::Held`].
-pub(super) fn refuse_held(wanted: &[lease::Wanted]) -> Result<()> {
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let mut alone = lease::Store::default().leases()?;
-    alone.retain(|lease| lease.mode == lease::Mode::Exclusive);
-    for device in wanted {
-        if let Some(holder) = alone.iter().find(|lease| lease.is_of(&device.keys)) {
-            return Err(LeaseError::Held {
-                device: device.device.clone(),
-                holder: Box::new(holder.clone()),
-            }
-            .into());
-        }
-    }
-    Ok(())
 }
 
 /// What the container's configuration needs for readiness to be passed on.

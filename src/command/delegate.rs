@@ -9,13 +9,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::context::{Context, Loaded};
-use super::create::refuse_held;
-use super::prepare::{Options, Prepared, prepare};
+use super::prepare::{For, Options, Prepared, prepare};
 use crate::cdi::Mode;
 use crate::cli::{self, Bundle, Command, Devices, Invocation, UsageError};
 use crate::edit::Edit;
 use crate::error::{Error, Result};
-use crate::lease;
 use crate::log;
 use crate::policy::{Backend, Policy};
 use crate::runtime::delegate::{exec, find};
@@ -88,13 +86,12 @@ pub(super) fn make(
         policy,
         id: None,
         host: None,
+        container: For::Delegate,
     };
     let prepared = prepare(bundle.bundle.as_deref(), devices, &options)?;
     for note in &prepared.plan.notes {
         tracing::warn!("{}", note.text);
     }
-    // What the container holds could not be told after this process.
-    refuse_held(&lease::of_plan(&prepared.plan))?;
     warn_of_moved_nodes(&prepared);
     prepared.write_back()?;
     // It goes on in this process, and logs for itself.

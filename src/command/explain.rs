@@ -1,7 +1,7 @@
 //! `explain` and `edit`: what would become of a bundle, and doing just that.
 
 use super::output;
-use super::prepare::{Options, prepare};
+use super::prepare::{For, Options, prepare};
 use crate::cdi::Mode;
 use crate::cli::{Edit, Explain, ExplainFormat};
 use crate::error::Result;
@@ -20,6 +20,7 @@ pub fn explain(arguments: &Explain, policy: &Policy) -> Result<()> {
             policy,
             id: None,
             host: arguments.host_root.as_deref(),
+            container: For::Nobody,
         },
     )?;
     let explanation = prepared.explanation();
@@ -49,6 +50,7 @@ pub fn edit(arguments: &Edit, policy: &Policy) -> Result<()> {
             policy,
             id: None,
             host: None,
+            container: For::Nobody,
         },
     )?;
     prepared.write_back()

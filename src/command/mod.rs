@@ -14,6 +14,7 @@ pub mod events;
 mod exec;
 mod explain;
 mod features;
+pub(crate) mod leases;
 mod lifecycle;
 mod man;
 mod output;

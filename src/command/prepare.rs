@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::leases::{Holder, Picker};
 use super::requests::{self, Situation};
 use super::rootless;
 use crate::cdi::Mode;
@@ -13,6 +14,7 @@ use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
+use crate::lease::{Container, Reservation};
 use crate::policy::Policy;
 use crate::request::{self, Flags};
 use crate::rootless::Caller;
@@ -31,6 +33,8 @@ pub struct Prepared {
     pub applied: Applied,
     /// The edits, with their origin.
     pub plan: Plan,
+    /// The devices that are held for the container.
+    pub lease: Option<Reservation>,
 }
 
 impl Prepared {
@@ -79,9 +83,23 @@ pub struct Options<'o> {
     pub id: Option<&'o str>,
     /// Where another host was recorded; `None` is this one.
     pub host: Option<&'o Path>,
+    /// Whether the plan is for a container, of which root.
+    pub container: For<'o>,
 }
 
-/// Reads a bundle and decides every edit. Changes nothing.
+/// What a plan is made for, as far as it takes devices from others.
+#[derive(Debug, Clone, Copy)]
+pub enum For<'o> {
+    /// A container that this process makes, whose state is below this root.
+    Container(&'o Path),
+    /// One that another runtime makes.
+    Delegate,
+    /// None: a look, or a file.
+    Nobody,
+}
+
+/// Reads a bundle and decides every edit. Changes nothing, but devices may be held
+/// from then on.
 ///
 /// # Errors
 /// A bundle without a readable `config.json`; requests that cannot be met, or
@@ -111,9 +129,11 @@ pub fn prepare(
         id: options.id,
         host: options.host.unwrap_or(Path::new("/")),
     };
-    let mut plan = requests::plan(&requests, &situation)?;
-    let mut applied = edit::apply_traced(&original, &plan)?;
     let caller = caller();
+    let mut picker = Picker::new(holder(options, &caller), situation.host);
+    let (mut plan, named) = requests::plan(&requests, &situation, &mut picker)?;
+    let lease = picker.finish(&plan, &named)?;
+    let mut applied = edit::apply_traced(&original, &plan)?;
     let conversion = rootless::conversion(&caller, &applied.document, &plan)?;
     if !conversion.is_empty() {
         plan.append(conversion);
@@ -125,7 +145,20 @@ pub fn prepare(
         original,
         applied,
         plan,
+        lease,
     })
+}
+
+fn holder(options: &Options<'_>, caller: &Caller) -> Holder {
+    match (options.container, options.id) {
+        // Root of a user namespace cannot write where everybody looks.
+        (For::Container(root), Some(id)) if caller.is_host_root() => Holder::Container(Container {
+            id: id.to_owned(),
+            root: root.to_owned(),
+        }),
+        (For::Nobody, _) => Holder::Nobody,
+        _ => Holder::Guest,
+    }
 }
 
 /// What was typed, as requests are read from it.

@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::cdi;
+use super::leases::Picker;
 use crate::cdi::{Context, Mode, QualifiedName, Registry, Wanted};
 use crate::document::Document;
 use crate::edit::{Edit, IdMapping, NamespaceKind, Note, Origin, Plan, Rule, Source};
 use crate::error::{Error, Result};
 use crate::gpu::{self, Defaults, GpuRequest, Inventory, Route, Vendor};
 use crate::host::{gpu as host_gpu, policy_file};
+use crate::lease::Wanted as Held;
 use crate::policy::Policy;
 use crate::request::{GpuWish, RequestError, Requests};
 
@@ -36,7 +38,15 @@ pub(crate) struct Situation<'s> {
 ///
 /// # Errors
 /// Requests that cannot be met, or that the policy forbids.
-pub(crate) fn plan(requests: &Requests, situation: &Situation<'_>) -> Result<Plan> {
+pub(crate) fn plan(
+    requests: &Requests,
+    situation: &Situation<'_>,
+    picker: &mut Picker<'_>,
+) -> Result<(Plan, Vec<Held>)> {
+    if requests.sharing.is_some() {
+        picker.share();
+    }
+    let mut named = Vec::new();
     let decided = requests.decide()?;
     let mut plan = Plan {
         edits: requests.read.clone(),
@@ -54,11 +64,12 @@ pub(crate) fn plan(requests: &Requests, situation: &Situation<'_>) -> Result<Pla
             profiles.append(situation.extras(requests, &wanted)?);
         }
         for wish in &decided.gpus {
-            let outcome = situation.gpus(wish, &registry)?;
+            let outcome = situation.gpus(wish, &registry, picker)?;
             for name in outcome.names {
                 wanted.entry(name).or_default().extend(wish.sources.clone());
             }
             profiles.append(outcome.plan);
+            named.extend(outcome.held);
             count += outcome.nvidia;
         }
         plan.append(situation.devices(&wanted, &registry)?);
@@ -72,7 +83,14 @@ pub(crate) fn plan(requests: &Requests, situation: &Situation<'_>) -> Result<Pla
         let hooks = situation.document.hooks()?;
         situation.policy.enforce_hooks(&mut plan, &hooks)?;
     }
-    Ok(plan)
+    for text in picker.take_notes() {
+        let origin = Origin {
+            rule: Rule::Builtin("leases"),
+            sources: Vec::new(),
+        };
+        plan.note(text, origin);
+    }
+    Ok((plan, named))
 }
 
 fn permit(wanted: &Wanted, situation: &Situation<'_>) -> Result<()> {
@@ -97,6 +115,8 @@ struct Outcome {
     names: BTreeSet<QualifiedName>,
     /// What a profile adds.
     plan: Plan,
+    /// The devices of a profile, to be held at least in shares.
+    held: Vec<Held>,
     /// How many of NVIDIA's devices that is.
     nvidia: usize,
 }
@@ -123,7 +143,12 @@ impl Situation<'_> {
         Ok(resolution.plan(&facts, &context)?)
     }
 
-    fn gpus(&self, wish: &GpuWish, registry: &Registry) -> Result<Outcome> {
+    fn gpus(
+        &self,
+        wish: &GpuWish,
+        registry: &Registry,
+        picker: &mut Picker<'_>,
+    ) -> Result<Outcome> {
         let defaults = Defaults {
             vendor: self.policy.devices.default_vendor.as_deref(),
             kind: self.policy.devices.default_kind.as_deref(),
@@ -131,13 +156,7 @@ impl Situation<'_> {
         };
         let snapshot = host_gpu::probe(self.host, &gpu::needs(wish.request.vendor.as_ref()))?;
         let inventory = Inventory::read(&snapshot);
-        let routed: Result<_> = gpu::route(
-            &wish.request,
-            &inventory,
-            registry,
-            &defaults,
-            &mut gpu::LowestFirst,
-        );
+        let routed: Result<_> = gpu::route(&wish.request, &inventory, registry, &defaults, picker);
         let routed = routed?;
         if let Some((vendor, class)) = routed.kind.split_once('/') {
             self.policy.permits(vendor, class, &policy_file::caller())?;
@@ -151,6 +170,7 @@ impl Situation<'_> {
         let mut outcome = Outcome {
             names: BTreeSet::new(),
             plan: Plan::default(),
+            held: Vec::new(),
             nvidia: if is_nvidia { routed.count } else { 0 },
         };
         match routed.route {
@@ -161,6 +181,9 @@ impl Situation<'_> {
                 }
             }
             Route::Profile { picked, .. } => {
+                for unit in &picked {
+                    outcome.held.push(picker.wanted(unit)?);
+                }
                 outcome.plan = gpu::devices_plan(
                     &request,
                     &routed.vendor,

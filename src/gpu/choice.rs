@@ -1,7 +1,10 @@
 //! From names and counts to devices.
 
+use std::path::PathBuf;
+
 use super::inventory::{Inventory, Unit, bus_id, units_of};
 use super::{Device, GpuError, GpuRequest, Selection, Vendor};
+use crate::cdi::QualifiedName;
 
 /// The devices that a request could mean.
 #[derive(Debug, Clone)]
@@ -35,6 +38,17 @@ pub trait Pick<E> {
     /// # Errors
     /// Not so many can be had.
     fn pick<'i>(&mut self, choice: &Choice<'i>) -> Result<Vec<Unit<'i>>, E>;
+
+    /// Picks `count` of some CDI devices of which the host itself tells nothing,
+    /// each with the nodes that are its own; returns their places.
+    ///
+    /// # Errors
+    /// Not so many can be had.
+    fn pick_named(
+        &mut self,
+        among: &[(QualifiedName, Vec<PathBuf>)],
+        count: usize,
+    ) -> Result<Vec<usize>, E>;
 }
 
 /// Picks those with the lowest numbers, whoever else has them.
@@ -44,6 +58,14 @@ pub struct LowestFirst;
 impl<E> Pick<E> for LowestFirst {
     fn pick<'i>(&mut self, choice: &Choice<'i>) -> Result<Vec<Unit<'i>>, E> {
         Ok(lowest_first(choice))
+    }
+
+    fn pick_named(
+        &mut self,
+        among: &[(QualifiedName, Vec<PathBuf>)],
+        count: usize,
+    ) -> Result<Vec<usize>, E> {
+        Ok((0..count.min(among.len())).collect())
     }
 }
 

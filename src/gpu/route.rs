@@ -6,6 +6,7 @@
 //! among the host's devices, whose other names the file may have.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::choice::{Choice, Pick, choose};
 use super::inventory::{Inventory, Unit};
@@ -110,7 +111,8 @@ pub fn route<'i, E: From<GpuError> + From<CdiError>>(
         unresolvable(&kind, &request.what, registry)?;
     }
     let choice = choose(&request, inventory)?;
-    let picked = if choice.is_open() {
+    // Also where there is no choice: who takes them may have them alone.
+    let picked = if matches!(request.what, Selection::Count(_)) {
         pick.pick(&choice)?
     } else {
         choice.among.clone()
@@ -233,7 +235,7 @@ impl<'i> Names<'_, 'i, '_> {
             Selection::Count(count) => {
                 let wanted = usize::try_from(*count).unwrap_or(usize::MAX);
                 if self.inventory.of(self.vendor).next().is_none() {
-                    return Ok(self.lowest(wanted));
+                    return self.indexed(wanted, pick);
                 }
                 let choice = choose(request, self.inventory)?;
                 // Only what the files have can be picked.
@@ -245,11 +247,7 @@ impl<'i> Names<'_, 'i, '_> {
                 if choice.among.len() < choice.count {
                     return Ok(Err(format!("{wanted} devices of {}", self.kind)));
                 }
-                let picked = if choice.is_open() {
-                    pick.pick(&choice)?
-                } else {
-                    choice.among.clone()
-                };
+                let picked = pick.pick(&choice)?;
                 let names: BTreeSet<_> = picked.iter().filter_map(|unit| self.of(unit)).collect();
                 Ok(Ok((names, picked.len())))
             }
@@ -287,21 +285,30 @@ impl<'i> Names<'_, 'i, '_> {
         Ok((names, count))
     }
 
-    /// The first names of a kind that stand for one device each, of a host that
-    /// tells nothing itself.
-    fn lowest(&self, count: usize) -> Found {
-        let mut indices: Vec<(u32, QualifiedName)> = self
+    /// Names of a kind that stand for one device each, of a host that tells
+    /// nothing itself.
+    fn indexed<E>(&self, count: usize, pick: &mut impl Pick<E>) -> Result<Found, E> {
+        let mut indices: Vec<(u32, QualifiedName, Vec<PathBuf>)> = self
             .registry
             .devices()
             .filter(|(name, _)| name.kind() == self.kind)
-            .filter_map(|(name, _)| Some((name.device().parse().ok()?, name.clone())))
+            .filter_map(|(name, found)| {
+                let nodes = found.device.container_edits.device_nodes.iter();
+                let nodes = nodes.map(|node| node.host().into()).collect();
+                Some((name.device().parse().ok()?, name.clone(), nodes))
+            })
             .collect();
         indices.sort();
         if indices.len() < count {
-            return Err(format!("{count} devices of {}", self.kind));
+            return Ok(Err(format!("{count} devices of {}", self.kind)));
         }
-        let names = indices.into_iter().take(count).map(|(_, name)| name);
-        Ok((names.collect(), count))
+        let among: Vec<_> = indices
+            .into_iter()
+            .map(|(_, name, nodes)| (name, nodes))
+            .collect();
+        let places = pick.pick_named(&among, count)?;
+        let names = places.into_iter().map(|place| among[place].0.clone());
+        Ok(Ok((names.collect(), count)))
     }
 }
 

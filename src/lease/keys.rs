@@ -4,10 +4,11 @@
 //! ways; its device numbers are the same in all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Mode, Wanted};
 use crate::edit::{DeviceKind, DeviceNode, Edit, Plan, Rule};
+use crate::host::facts::{FileKind, Presence, Snapshot};
 
 /// Classes of CDI devices that are GPUs, or parts of them.
 const CLASSES: &[&str] = &["gpu", "mig", "gaudi", "accel", "accelerator"];
@@ -68,6 +69,24 @@ pub fn of_plan(plan: &Plan) -> Vec<Wanted> {
             }
         })
         .collect()
+}
+
+/// The keys of a device by its nodes, as far as they are its own.
+#[must_use]
+pub fn keys_of_nodes(facts: &Snapshot, paths: &[PathBuf]) -> BTreeSet<String> {
+    let own = paths.iter().filter(|path| !is_common(path));
+    own.filter_map(|path| match facts.file(path) {
+        Some(Presence::Present(node)) => {
+            let kind = match node.kind {
+                FileKind::Char => DeviceKind::Char,
+                FileKind::Block => DeviceKind::Block,
+                _ => return None,
+            };
+            Some(node_key(kind, node.major, node.minor))
+        }
+        _ => None,
+    })
+    .collect()
 }
 
 fn key(node: &DeviceNode) -> String {

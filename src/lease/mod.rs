@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use keys::{node_key, of_plan};
+pub use keys::{keys_of_nodes, node_key, of_plan};
 pub use pick::{Candidate, Shortage, pick};
 pub use store::{Choosing, DIRECTORY, Reservation, Store, release};
 
@@ -130,14 +130,5 @@ pub enum LeaseError {
         path: PathBuf,
         /// What is wrong, and what would fix it.
         reason: String,
-    },
-    /// Only root can hold a device alone.
-    #[error(
-        "{device}: only root can hold a GPU exclusively; callers without privilege share \
-         (--gpu-share), or name devices"
-    )]
-    Unprivileged {
-        /// What was wanted.
-        device: String,
     },
 }

@@ -49,8 +49,8 @@ impl Default for Store {
 
 /// The open store: nobody else changes it until this is dropped.
 #[derive(Debug)]
-struct Open<'s> {
-    store: &'s Store,
+struct Open {
+    store: Store,
     leases: Vec<Lease>,
     _lock: Flock<File>,
 }
@@ -91,7 +91,7 @@ impl Store {
     ///
     /// # Errors
     /// A store that is not usable.
-    pub fn choose(&self, container: &Container) -> Result<Choosing<'_>> {
+    pub fn choose(&self, container: &Container) -> Result<Choosing> {
         let owner = myself()?;
         Ok(Choosing {
             open: self.open()?,
@@ -101,7 +101,35 @@ impl Store {
         })
     }
 
-    fn open(&self) -> Result<Open<'_>> {
+    /// Which devices a count would take now; nothing is held.
+    ///
+    /// # Errors
+    /// [`LeaseError::Shortage`].
+    pub fn look(&self, candidates: &[Candidate], count: usize, mode: Mode) -> Result<Vec<usize>> {
+        choose_free(&self.leases()?, &[], candidates, count, mode)
+    }
+
+    /// Whether somebody else has one of the devices alone; nothing is held.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`].
+    pub fn check(&self, wanted: &[Wanted]) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let leases = self.leases()?;
+        for device in wanted {
+            if let Some(holder) = obstacle(&leases, &device.keys, device.mode) {
+                return Err(LeaseError::Held {
+                    device: device.device.clone(),
+                    holder: Box::new(holder.clone()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Open> {
         match fs::DirBuilder::new().mode(0o755).create(&self.dir) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -121,7 +149,7 @@ impl Store {
         let lock = Flock::lock(dir, FlockArg::LockExclusive)
             .map_err(|(_, errno)| self.unusable(&errno.into()))?;
         Ok(Open {
-            store: self,
+            store: self.clone(),
             leases: self.leases()?,
             _lock: lock,
         })
@@ -160,7 +188,7 @@ impl Store {
     }
 }
 
-impl Open<'_> {
+impl Open {
     fn write(&mut self) -> Result<()> {
         let content = Content {
             version: VERSION,
@@ -177,25 +205,76 @@ impl Open<'_> {
         self.leases = content.leases;
         Ok(())
     }
+}
 
-    /// Who keeps others from having a device so.
-    fn obstacle(&self, keys: &BTreeSet<String>, mode: Mode) -> Option<&Lease> {
-        self.leases.iter().find(|lease| {
-            lease.is_of(keys) && (mode == Mode::Exclusive || lease.mode == Mode::Exclusive)
-        })
+/// Who keeps others from having a device so.
+fn obstacle<'l>(leases: &'l [Lease], keys: &BTreeSet<String>, mode: Mode) -> Option<&'l Lease> {
+    leases.iter().find(|lease| {
+        lease.is_of(keys) && (mode == Mode::Exclusive || lease.mode == Mode::Exclusive)
+    })
+}
+
+/// By how many each candidate is held; `None` where it cannot be had.
+fn holders(
+    leases: &[Lease],
+    mine: &[Lease],
+    candidates: &[Candidate],
+    mode: Mode,
+) -> Vec<Option<usize>> {
+    let count = |candidate: &Candidate| {
+        let taken = mine.iter().any(|own| own.is_of(&candidate.keys));
+        if taken || obstacle(leases, &candidate.keys, mode).is_some() {
+            return None;
+        }
+        let all = leases.iter();
+        Some(all.filter(|lease| lease.is_of(&candidate.keys)).count())
+    };
+    candidates.iter().map(count).collect()
+}
+
+fn choose_free(
+    leases: &[Lease],
+    mine: &[Lease],
+    candidates: &[Candidate],
+    count: usize,
+    mode: Mode,
+) -> Result<Vec<usize>> {
+    let holders = holders(leases, mine, candidates, mode);
+    if let Some(places) = pick(candidates, &holders, count, mode) {
+        return Ok(places);
     }
+    let held = candidates
+        .iter()
+        .zip(&holders)
+        .filter(|(_, holder)| holder.is_none())
+        .map(|(candidate, _)| {
+            let all = leases.iter().filter(|l| l.is_of(&candidate.keys));
+            let names: Vec<&str> = all.map(|lease| lease.container.id.as_str()).collect();
+            let who = match names.as_slice() {
+                [] => "this container".to_owned(),
+                names => format!("container {}", names.join(" and ")),
+            };
+            (candidate.device.clone(), who)
+        })
+        .collect();
+    Err(Shortage {
+        wanted: count,
+        free: holders.iter().flatten().count(),
+        held,
+    }
+    .into())
 }
 
 /// A choice among free devices, with the store locked.
 #[derive(Debug)]
-pub struct Choosing<'s> {
-    open: Open<'s>,
+pub struct Choosing {
+    open: Open,
     container: Container,
     owner: Identity,
     mine: Vec<Lease>,
 }
 
-impl Choosing<'_> {
+impl Choosing {
     /// Takes one device.
     ///
     /// # Errors
@@ -207,7 +286,7 @@ impl Choosing<'_> {
             own.keys.extend(wanted.keys.iter().cloned());
             return Ok(());
         }
-        if let Some(holder) = self.open.obstacle(&wanted.keys, wanted.mode) {
+        if let Some(holder) = obstacle(&self.open.leases, &wanted.keys, wanted.mode) {
             return Err(LeaseError::Held {
                 device: wanted.device.clone(),
                 holder: Box::new(holder.clone()),
@@ -235,20 +314,7 @@ impl Choosing<'_> {
         count: usize,
         mode: Mode,
     ) -> Result<Vec<usize>> {
-        let holders: Vec<Option<usize>> = candidates
-            .iter()
-            .map(|candidate| {
-                let taken = self.mine.iter().any(|own| own.is_of(&candidate.keys));
-                if taken || self.open.obstacle(&candidate.keys, mode).is_some() {
-                    return None;
-                }
-                let leases = self.open.leases.iter();
-                Some(leases.filter(|lease| lease.is_of(&candidate.keys)).count())
-            })
-            .collect();
-        let Some(places) = pick(candidates, &holders, count, mode) else {
-            return Err(self.shortage(candidates, &holders, count).into());
-        };
+        let places = choose_free(&self.open.leases, &self.mine, candidates, count, mode)?;
         for &place in &places {
             let candidate = &candidates[place];
             self.take(&Wanted {
@@ -258,33 +324,6 @@ impl Choosing<'_> {
             })?;
         }
         Ok(places)
-    }
-
-    fn shortage(
-        &self,
-        candidates: &[Candidate],
-        holders: &[Option<usize>],
-        wanted: usize,
-    ) -> Shortage {
-        let held = candidates
-            .iter()
-            .zip(holders)
-            .filter(|(_, holder)| holder.is_none())
-            .map(|(candidate, _)| {
-                let all = self.open.leases.iter().filter(|l| l.is_of(&candidate.keys));
-                let names: Vec<&str> = all.map(|lease| lease.container.id.as_str()).collect();
-                let who = match names.as_slice() {
-                    [] => "this container".to_owned(),
-                    names => format!("container {}", names.join(" and ")),
-                };
-                (candidate.device.clone(), who)
-            })
-            .collect();
-        Shortage {
-            wanted,
-            free: holders.iter().flatten().count(),
-            held,
-        }
     }
 
     /// Writes down what was chosen.

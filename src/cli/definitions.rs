@@ -207,6 +207,12 @@ pub(super) const COMMANDS: &[Definition] = &[
         about: "Look at CDI specifications",
         kind: Kind::Group(CDI),
     },
+    leaf::<super::Gpus>(
+        "gpus",
+        "List the host's GPUs and who holds them",
+        exactly(0),
+        |m| Ok(Command::Gpus(FromArgMatches::from_arg_matches_mut(m)?)),
+    ),
     leaf::<super::Doctor>(
         "doctor",
         "Look for what is wrong with this host, and say what would mend it",

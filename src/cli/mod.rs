@@ -22,6 +22,7 @@ mod events;
 mod exec;
 mod explain;
 mod globals;
+mod gpus;
 mod help;
 mod kill;
 mod list;
@@ -60,6 +61,7 @@ pub use events::Events;
 pub use exec::{Exec, ExecUser};
 pub use explain::{Explain, ExplainFormat};
 pub use globals::{Caller, Globals, LogFormat, RootIsSlash, RootOrigin, Rootless, StateRoot};
+pub use gpus::Gpus;
 pub use help::full_definition;
 pub use kill::Kill;
 pub use list::{List, TableFormat};
@@ -135,6 +137,8 @@ pub enum Command {
     Cdi(Cdi),
     /// `doctor`
     Doctor(Doctor),
+    /// `gpus`
+    Gpus(Gpus),
     /// `config …`
     Config(Config),
     /// `completions`

@@ -14,6 +14,7 @@ pub mod events;
 mod exec;
 mod explain;
 mod features;
+mod gpus;
 pub(crate) mod leases;
 mod lifecycle;
 mod man;
@@ -90,6 +91,7 @@ pub fn run(words: &[OsString], invocation: &Invocation, policy: &Loaded) -> Resu
         }
         Command::Cdi(arguments) => cdi::run(arguments, known(policy)?)?,
         Command::Doctor(arguments) => doctor::run(arguments, policy)?,
+        Command::Gpus(arguments) => gpus::run(arguments)?,
         Command::Config(arguments) => config::run(arguments)?,
         Command::Completions(arguments) => completions::run(arguments)?,
         Command::Man => man::run()?,
@@ -108,6 +110,7 @@ pub fn policy(command: &Command) -> Loaded {
         Command::Help(_)
         | Command::Version
         | Command::Config(_)
+        | Command::Gpus(_)
         | Command::Completions(_)
         | Command::Man => Ok(Policy::default()),
         _ => policy_of_anything(),

@@ -102,12 +102,13 @@ struct Sums {
 }
 
 struct Scale<'c> {
-    candidates: &'c [Candidate],
     holders: &'c [Option<usize>],
     free: &'c [usize],
     mode: Mode,
     /// By place and place.
     links: Vec<Vec<i64>>,
+    /// NUMA nodes by place; none where not all free devices tell theirs.
+    nodes: Vec<Option<u32>>,
     /// Free devices on each NUMA node.
     crowd: BTreeMap<Option<u32>, i64>,
 }
@@ -131,16 +132,21 @@ impl<'c> Scale<'c> {
         let links = places
             .clone()
             .map(|a| places.clone().map(|b| link(a, b)).collect());
+        let told = free.iter().all(|&place| candidates[place].numa.is_some());
+        let nodes: Vec<Option<u32>> = candidates
+            .iter()
+            .map(|candidate| candidate.numa.filter(|_| told))
+            .collect();
         let mut crowd = BTreeMap::new();
         for &place in free {
-            *crowd.entry(candidates[place].numa).or_insert(0) += 1;
+            *crowd.entry(nodes[place]).or_insert(0) += 1;
         }
         Self {
-            candidates,
             holders,
             free,
             mode,
             links: links.collect(),
+            nodes,
             crowd,
         }
     }
@@ -165,7 +171,7 @@ impl<'c> Scale<'c> {
         sums.cut += 2 * (to_free - 2 * to_set);
         let held = self.holders[place].unwrap_or(0);
         sums.held += i64::try_from(held).unwrap_or(i64::MAX);
-        let node = self.candidates[place].numa;
+        let node = self.nodes[place];
         sums.company += self.crowd.get(&node).copied().unwrap_or(0);
         sums.nodes.insert(node);
     }
@@ -291,6 +297,15 @@ mod tests {
         assert_eq!(pick(&gpus, &free, 3, Mode::Exclusive), Some(vec![1, 2, 4]));
         assert_eq!(pick(&gpus, &free, 2, Mode::Exclusive), Some(vec![0, 3]));
         assert_eq!(pick(&gpus, &free, 1, Mode::Exclusive), Some(vec![0]));
+    }
+
+    #[test]
+    fn numa_counts_only_where_every_device_tells_its_node() {
+        let mut gpus = plain(3);
+        gpus[1].numa = Some(0);
+        let free = [Some(0); 3];
+        assert_eq!(pick(&gpus, &free, 1, Mode::Exclusive), Some(vec![0]));
+        assert_eq!(pick(&gpus, &free, 2, Mode::Exclusive), Some(vec![0, 1]));
     }
 
     #[test]

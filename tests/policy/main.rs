@@ -15,6 +15,7 @@ mod delegate;
 mod doctor;
 mod edits;
 mod file;
+mod leases;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,6 +1,7 @@
 //! Which GPUs a container holds: picks for counts, and leases for the rest, while
 //! its plan is made.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cdi::QualifiedName;
@@ -114,7 +115,7 @@ impl<'p> Picker<'p> {
             Some(part) => part.nodes.clone(),
             None => device.nodes.iter().chain(&device.dri).cloned().collect(),
         };
-        let mut keys = self.keys(paths)?;
+        let mut keys = self.keys(&paths)?;
         keys.insert(unit.stable_name());
         Ok(Candidate {
             device: format!("{} GPU {}", device.vendor, unit.index()),
@@ -124,9 +125,9 @@ impl<'p> Picker<'p> {
         })
     }
 
-    fn keys(&self, paths: Vec<PathBuf>) -> Result<std::collections::BTreeSet<String>> {
+    fn keys(&self, paths: &[PathBuf]) -> Result<BTreeSet<String>> {
         let facts = examine_paths(self.host, paths.iter().cloned())?;
-        Ok(keys_of_nodes(&facts, &paths))
+        Ok(keys_of_nodes(&facts, paths))
     }
 
     fn places(&mut self, candidates: &[Candidate], count: usize) -> Result<Vec<usize>> {
@@ -179,7 +180,7 @@ impl Pick<Error> for Picker<'_> {
         count: usize,
     ) -> Result<Vec<usize>> {
         let candidate = |(name, nodes): &(QualifiedName, Vec<PathBuf>)| {
-            let mut keys = self.keys(nodes.clone())?;
+            let mut keys = self.keys(nodes)?;
             if keys.is_empty() {
                 keys.insert(name.to_string());
             }

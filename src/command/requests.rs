@@ -16,6 +16,7 @@ use crate::host::{gpu as host_gpu, policy_file};
 use crate::lease::Wanted as Held;
 use crate::policy::Policy;
 use crate::request::{GpuWish, RequestError, Requests};
+use crate::runtime::root;
 
 /// What plans are made for.
 #[derive(Debug, Clone, Copy)]
@@ -137,10 +138,19 @@ impl Situation<'_> {
         let context = Context {
             uid: process.uid,
             gid: process.gid,
-            idmap_mounts: false,
+            idmap_mounts: self.can_map_ids()?,
             mode: self.mode,
         };
         Ok(resolution.plan(&facts, &context)?)
+    }
+
+    /// Whether what devices bring along can show the container's own ids. Nobody
+    /// can try that on a recorded host.
+    fn can_map_ids(&self) -> Result<bool> {
+        let live = Path::new("/");
+        let namespaces = self.document.namespaces()?;
+        let own_ids = namespaces.iter().any(|n| n.kind == NamespaceKind::User);
+        Ok(own_ids && self.host == live && root::can_map_ids(live))
     }
 
     fn gpus(

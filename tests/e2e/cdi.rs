@@ -15,6 +15,7 @@ on_each_view![
     asking_twice_is_asking_once,
     only_what_the_device_allows_opens,
     a_failed_request_leaves_nothing,
+    in_a_user_namespace_a_mount_shows_the_containers_ids,
 ];
 on_host![
     stale_numbers_are_repaired,
@@ -264,6 +265,26 @@ fn only_what_the_device_allows_opens(sandbox: &Sandbox) {
             "{line:?}, not {expected:?}, in {out}"
         );
     }
+}
+
+/// What belongs to the host's root belongs to the container's.
+fn in_a_user_namespace_a_mount_shows_the_containers_ids(sandbox: &Sandbox) {
+    const FIRST: u32 = 100_000;
+    let registry = Registry::new(sandbox);
+    let ids = json!([{"containerID": 0, "hostID": FIRST, "size": 65_536}]);
+    let config = Config::shell("stat -c %u:%g /demo/file")
+        .push("/linux/namespaces", json!({"type": "user"}))
+        .set("/linux/uidMappings", ids.clone())
+        .set("/linux/gidMappings", ids);
+    let bundle = sandbox.bundle(&config);
+    std::os::unix::fs::chown(bundle.rootfs(), Some(FIRST), Some(FIRST)).unwrap();
+    let out = run(
+        sandbox,
+        &registry,
+        &bundle,
+        &["--device", "demo.kusabi.dev/device=one"],
+    );
+    assert_eq!(out.succeeded().stdout, "0:0\n");
 }
 
 fn a_failed_request_leaves_nothing(sandbox: &Sandbox) {

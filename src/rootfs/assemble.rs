@@ -321,9 +321,17 @@ impl<'a> Assembly<'a> {
             reason,
         };
         let defaults = nodes::default_devices();
+        // Nodes that were bound in place of devices are devices, too.
+        let bound = |d: &DeviceNode| {
+            self.bind_devices
+                && self
+                    .placements
+                    .iter()
+                    .any(|p| p.is_bind() && mountpoint::lexical(&p.mount.destination) == d.path)
+        };
         let missing = defaults
             .iter()
-            .filter(|d| !self.devices.iter().any(|own| own.path == d.path));
+            .filter(|d| !self.devices.iter().any(|own| own.path == d.path) && !bound(d));
         for device in self.devices.iter().chain(missing) {
             nodes::make(&root, device, self.bind_devices).map_err(|e| error(&device.path, e))?;
         }

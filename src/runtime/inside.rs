@@ -15,6 +15,7 @@ use super::lower::Namespaces;
 use crate::cgroup::Entry;
 use crate::edit::NamespaceKind;
 use crate::error::Result;
+use crate::host::caller::caller;
 use crate::sys::process::{self, Cloned, clone3, recv_fd, send_fd, setns};
 
 /// Longest answer of a helper.
@@ -95,6 +96,16 @@ impl<'a> Entrance<'a> {
     ) -> Result<Helper> {
         if self.namespaces & libc::CLONE_NEWPID == 0 {
             return Helper::start(cgroup, held, action);
+        }
+        if !caller().is_host_root() {
+            // Root of a user namespace could join it, and not return.
+            return Helper::start(cgroup, (held, action), |(held, action)| {
+                setns(self.init, libc::CLONE_NEWPID)
+                    .map_err(|e| format!("join pid namespace: {}", e.kind_text()))?;
+                Helper::start(None, held, action)
+                    .and_then(Helper::wait)
+                    .map_err(|e| e.to_string())
+            });
         }
         let failed = |what: &'static str| move |e: io::Error| RuntimeError::syscall(what, e);
         let back = File::open("/proc/self/ns/pid").map_err(failed("open own pid namespace"))?;

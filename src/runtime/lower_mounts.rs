@@ -207,7 +207,7 @@ fn cgroup_mount(entry: &Placement, context: &Context<'_>, lowered: &mut LoweredM
             }
         }
         CgroupView::None => {
-            let words = ["rbind", "ro", "nosuid", "noexec", "nodev"];
+            let words = ["rbind", "rro", "nosuid", "noexec", "nodev"];
             let mut bound = Placement::new(Mount {
                 destination: destination.clone(),
                 kind: Some("bind".into()),

@@ -98,6 +98,17 @@ fn file_systems_of_shared_namespaces_are_the_hosts(sandbox: &Sandbox) {
     assert_eq!(out.stdout.trim(), "lo");
 }
 
+/// Also below it: on version 1 the hierarchies are mounts of their own.
+fn the_hosts_cgroups_are_read_only(sandbox: &Sandbox) {
+    let user = User::new(sandbox);
+    // The last mount of a place is what is seen there.
+    let script = "grep ' /sys/fs/cgroup' /proc/mounts | cut -d ' ' -f 2,4 >/tmp/all; \
+                  cut -d ' ' -f 1 /tmp/all | sort | while read -r place; do \
+                    grep \"^$place \" /tmp/all | tail -n 1; done | grep -v ' ro,'; echo end";
+    let config = Config::shell(script).without_namespace("network");
+    assert_eq!(user.run(&config).succeeded().stdout, "end\n");
+}
+
 fn what_is_dropped_is_said_in_the_log(sandbox: &Sandbox) {
     let user = User::new(sandbox);
     let bundle = user.bundle(&Config::new(&["/bin/true"]));
@@ -122,5 +133,6 @@ on_host!(
     a_node_that_the_host_lacks_is_refused,
     ptmx_is_the_containers_own,
     file_systems_of_shared_namespaces_are_the_hosts,
+    the_hosts_cgroups_are_read_only,
     what_is_dropped_is_said_in_the_log,
 );

@@ -248,6 +248,7 @@ fn attend(
         for stage in [HookStage::Prestart, HookStage::CreateRuntime] {
             hooks::run(stage, &judged.hooks(stage), &oci_state(), &[])?;
         }
+        point(Step::CreateHooks)?;
         let last = Finish {
             preflight: &judged.preflight,
             cgroup: &kept.cgroup,
@@ -255,8 +256,7 @@ fn attend(
             state: &kept.inner_state,
             no_pivot: request.no_pivot,
         };
-        root::finish(&entrance, &last)?;
-        point(Step::CreateHooks)
+        root::finish(&entrance, &last)
     };
     let profile = &request.document.value()["linux"]["seccomp"];
     let text = |field: &str| profile[field].as_str().unwrap_or_default();

@@ -48,7 +48,7 @@ steps! {
     CreateProcess = "create.process",
     /// create: id maps and limits are set, the child runs.
     CreateRelease = "create.release",
-    /// create: the runtime's hooks have run.
+    /// create: the root is put together and every hook of create has run.
     CreateHooks = "create.hooks",
     /// create: the child waits for start.
     CreateParked = "create.parked",

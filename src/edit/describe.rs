@@ -11,7 +11,9 @@ impl Edit {
         match self {
             Self::SetEnv { .. } | Self::DefaultEnv { .. } => "process.env",
             Self::AddDevice(_) | Self::RemoveDevice { .. } => "linux.devices",
-            Self::AllowDevice(_) | Self::DropDeviceRules => "linux.resources.devices",
+            Self::AllowDevice(_) | Self::RevokeDevice(_) | Self::DropDeviceRules => {
+                "linux.resources.devices"
+            }
             Self::AddMount(_) | Self::RemoveMount { .. } | Self::RemoveMountOption { .. } => {
                 "mounts"
             }
@@ -32,6 +34,7 @@ impl Edit {
         matches!(
             self,
             Self::DropDeviceRules
+                | Self::RevokeDevice(_)
                 | Self::RemoveDevice { .. }
                 | Self::RemoveMount { .. }
                 | Self::RemoveMountOption { .. }
@@ -71,6 +74,8 @@ impl Edit {
                 words
             }
             Self::AllowDevice(rule) => format!("allow {}", rule_words(rule)),
+            Self::RemoveDevice { path } => path.display().to_string(),
+            Self::RevokeDevice(rule) => format!("allow {}", rule_words(rule)),
             Self::DropDeviceRules => "every rule".to_owned(),
             Self::AddMount(mount) => {
                 let mut words = mount.destination.display().to_string();
@@ -85,7 +90,6 @@ impl Edit {
                 }
                 words
             }
-            Self::RemoveDevice { path } => path.display().to_string(),
             Self::RemoveMount { destination } => destination.display().to_string(),
             Self::RemoveMountOption {
                 destination,

@@ -48,7 +48,9 @@ fn touched(edit: &Edit) -> Vec<&str> {
         Edit::SetEnv { .. } | Edit::DefaultEnv { .. } => vec!["process", "env"],
         Edit::AddGid(_) => vec!["process", "user", "additionalGids"],
         Edit::AddDevice(_) | Edit::RemoveDevice { .. } => vec!["linux", "devices"],
-        Edit::AllowDevice(_) | Edit::DropDeviceRules => vec!["linux", "resources", "devices"],
+        Edit::AllowDevice(_) | Edit::RevokeDevice(_) | Edit::DropDeviceRules => {
+            vec!["linux", "resources", "devices"]
+        }
         Edit::AddNetDevice { host, .. } => vec!["linux", "netDevices", host],
         Edit::SetRdt(_) => vec!["linux", "intelRdt"],
         // Both lists; see `unchanged_outside`.
@@ -171,10 +173,20 @@ fn rules(before: &Value, after: &Value, edits: &[&Edit]) -> Check {
             _ => None,
         })
         .collect();
-    if named.is_empty() && !dropped {
+    let revoked: Vec<&DeviceRule> = edits
+        .iter()
+        .filter_map(|edit| match edit {
+            Edit::RevokeDevice(rule) => Some(rule),
+            _ => None,
+        })
+        .collect();
+    if named.is_empty() && revoked.is_empty() && !dropped {
         return Ok(());
     }
-    let is_named = |rule: &DeviceRule| rule.allow && named.iter().any(|new| same_region(rule, new));
+    let is_named = |rule: &DeviceRule| {
+        let mut all = named.iter().chain(&revoked);
+        rule.allow && all.any(|new| same_region(rule, new))
+    };
     let (old, new) = (device_rules(before)?, device_rules(after)?);
     let others = |rules: &[DeviceRule]| -> Vec<DeviceRule> {
         let others = rules.iter().filter(|rule| !is_named(rule));
@@ -194,7 +206,8 @@ fn rules(before: &Value, after: &Value, edits: &[&Edit]) -> Check {
             let (major, minor) = (rule.major.unwrap_or(0), rule.minor.unwrap_or(0));
             format!("{kind} device {major}:{minor}")
         };
-        if !dropped && policy.as_ref().is_some_and(|policy| !allows(policy, rule)) {
+        let taken_back = dropped || revoked.iter().any(|gone| same_region(gone, rule));
+        if !taken_back && policy.as_ref().is_some_and(|policy| !allows(policy, rule)) {
             return Err(refuse(FIELD, format!("{} is not allowed", device())));
         }
         let count = new

@@ -288,13 +288,17 @@ pub enum Edit {
     },
     /// Add to `linux.devices`; one of the same path is replaced.
     AddDevice(DeviceNode),
-    /// Remove from `linux.devices` (rootless: the node is bound instead).
+    /// Remove from `linux.devices` (rootless: the node is bound instead; or it is
+    /// taken from a running container).
     RemoveDevice {
         /// Absolute path inside the container.
         path: PathBuf,
     },
     /// Append to `linux.resources.devices`, unless the list already allows it.
     AllowDevice(DeviceRule),
+    /// Remove the allow rules of `linux.resources.devices` that are about exactly
+    /// these devices.
+    RevokeDevice(DeviceRule),
     /// Remove every rule of `linux.resources.devices` (rootless: the kernel
     /// would refuse them).
     DropDeviceRules,

@@ -412,6 +412,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         2 => node().prop_map(|node| Edit::RemoveDevice { path: node.path }),
         4 => rule().prop_map(Edit::AllowDevice),
         1 => Just(Edit::DropDeviceRules),
+        2 => rule().prop_map(Edit::RevokeDevice),
         4 => mount().prop_map(Edit::AddMount),
         2 => place().prop_map(|place| Edit::RemoveMount { destination: place.into() }),
         2 => place().prop_map(|place| Edit::RemoveMountOption {

@@ -183,6 +183,18 @@ fn rule_to_json(rule: &DeviceRule) -> Value {
     Value::Object(map)
 }
 
+pub(super) fn revoke_device(root: &mut Value, rule: &DeviceRule) -> Result<Outcome, EditError> {
+    let old = device_rules(root)?;
+    let gone = |old: &DeviceRule| old.allow && same_region(old, rule);
+    if !old.iter().any(gone) {
+        return Ok(Outcome::Unchanged);
+    }
+    let list = Slot::at(root, &RULES)?.array()?;
+    let mut kept = old.iter().map(|old| !gone(old));
+    list.retain(|_| kept.next().unwrap_or(true));
+    Ok(Outcome::Changed)
+}
+
 pub(super) fn drop_device_rules(root: &mut Value) -> Result<Outcome, EditError> {
     if Field::root(root).items_of(&RULES)?.is_empty() {
         return Ok(Outcome::Unchanged);

@@ -93,6 +93,7 @@ fn one(root: &mut Value, mounts: &mut mounts::Mounts, edit: &Edit) -> Result<Out
         Edit::AddDevice(node) => linux::add_device(root, node),
         Edit::RemoveDevice { path } => linux::remove_device(root, path),
         Edit::AllowDevice(rule) => linux::allow_device(root, rule),
+        Edit::RevokeDevice(rule) => linux::revoke_device(root, rule),
         Edit::DropDeviceRules => linux::drop_device_rules(root),
         Edit::AddNetDevice { host, name } => linux::add_net_device(root, host, name),
         Edit::SetRdt(rdt) => linux::set_rdt(root, rdt),

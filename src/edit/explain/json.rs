@@ -51,6 +51,7 @@ fn edit(edit: &Edit) -> (&'static str, Value) {
         Edit::AddDevice(node) => ("addDevice", device(node)),
         Edit::RemoveDevice { path } => ("removeDevice", json!({ "path": path.to_string_lossy() })),
         Edit::AllowDevice(device) => ("allowDevice", rule(device)),
+        Edit::RevokeDevice(device) => ("revokeDevice", rule(device)),
         Edit::DropDeviceRules => ("dropDeviceRules", json!({})),
         Edit::AddMount(new) => ("addMount", mount(new)),
         Edit::RemoveMount { destination } => (

@@ -230,6 +230,10 @@ fn every_edit() -> Vec<Edit> {
             uid: Some(1),
             ..node()
         }),
+        Edit::RemoveDevice {
+            path: "/dev/old".into(),
+        },
+        Edit::RevokeDevice(rule()),
         Edit::DropDeviceRules,
         Edit::AllowDevice(DeviceRule {
             minor: Some(0),
@@ -311,7 +315,7 @@ fn json_is_what_the_documentation_says() {
         assert_eq!(json["changed"], true);
         assert_eq!(json["notes"][0]["text"], "n");
         let edits = json["edits"].as_array().unwrap();
-        assert_eq!(edits.len(), 16);
+        assert_eq!(edits.len(), 18);
         let mut objects = vec![&json, &json["notes"][0], &json["notes"][0]["origin"]];
         for edit in edits {
             let kind = edit["kind"].as_str().unwrap();

@@ -26,7 +26,8 @@
 //! # Where things may happen
 //!
 //! [`document`], [`request`], [`cdi`] (bytes in), [`gpu`], [`edit`],
-//! [`policy`], [`rootless`], [`service`], [`yaml`], `device::{rules, policy, program}`, `cgroup::{parent, path}` and
+//! [`policy`], [`rootless`], [`service`], [`yaml`], `device::{rules, policy, program}`,
+//! `cgroup::{parent, path}`, what `cgroup::systemd` asks for, and
 //! `host::facts` are pure: values in, values out, no file system, environment,
 //! process or system call. A test (`tests/purity.rs`) enforces it. Probing the
 //! host lives in the rest of [`host`]; `unsafe` is confined to [`sys`].

@@ -58,6 +58,7 @@ mod assemble;
 mod copy_up;
 mod errno;
 mod hide;
+pub mod live;
 mod mounting;
 mod mountpoint;
 mod nodes;

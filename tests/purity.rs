@@ -31,6 +31,11 @@ const PURE: &[&str] = &[
     "device/program",
     "cgroup/parent",
     "cgroup/path",
+    "cgroup/systemd/annotation",
+    "cgroup/systemd/devices",
+    "cgroup/systemd/message",
+    "cgroup/systemd/properties",
+    "cgroup/systemd/unit",
     "host/facts",
 ];
 

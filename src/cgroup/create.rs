@@ -10,6 +10,7 @@ use super::handle::{Cgroup, CgroupSpec, Directory, Driver};
 use super::layout::Layout;
 use super::path::{self, Place, Wanted};
 use super::resources::{ResourceError, Resources};
+use super::systemd::{self, Keeper};
 use super::{delegate, file, writer};
 
 /// How often a directory may be removed under our hands by another container
@@ -26,6 +27,7 @@ pub struct Planned {
     places: Vec<Place>,
     owner: Option<u32>,
     lenient: bool,
+    unit: Option<systemd::Planned>,
 }
 
 pub(super) fn plan(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Planned> {
@@ -34,9 +36,26 @@ pub(super) fn plan(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Planned> {
         return Err(ResourceError::UnifiedOnV1.into());
     }
     let asked = spec.cgroups_path.filter(|p| !p.is_empty());
-    let places = path::places(layout, &Wanted::new(asked, spec.id, spec.rootless)?)?;
+    let unit = match &spec.systemd {
+        None => None,
+        Some(wanted) => Some(systemd::Planned::new(
+            asked,
+            spec.id,
+            spec.rootless,
+            layout.is_v2(),
+            &resources,
+            wanted,
+        )?),
+    };
+    let wanted = match &unit {
+        None => Wanted::new(asked, spec.id, spec.rootless)?,
+        Some(unit) => Wanted::new(unit.cgroup.to_str(), spec.id, spec.rootless)?,
+    };
+    let places = path::places(layout, &wanted)?;
     let cgroup = Cgroup {
-        driver: Driver::Cgroupfs,
+        driver: unit.as_ref().map_or(Driver::Cgroupfs, |planned| {
+            Driver::Systemd(planned.unit.clone())
+        }),
         v2: layout.is_v2(),
         directories: places
             .iter()
@@ -45,7 +64,11 @@ pub(super) fn plan(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Planned> {
                 path: p.path.clone(),
             })
             .collect(),
-        made: missing(&places),
+        // What systemd makes it removes.
+        made: match unit {
+            None => missing(&places),
+            Some(_) => Vec::new(),
+        },
         rootless: spec.rootless,
         resources,
     };
@@ -55,7 +78,8 @@ pub(super) fn plan(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Planned> {
         places,
         owner: spec.owner,
         // Nobody asked for this cgroup: without permission there is none.
-        lenient: spec.rootless && asked.is_none(),
+        lenient: spec.rootless && asked.is_none() && unit.is_none(),
+        unit,
     })
 }
 
@@ -67,18 +91,27 @@ impl Planned {
         &self.cgroup
     }
 
-    /// Makes the directories. On failure nothing that was made stays.
+    /// Makes the directories, or has systemd make them. On failure nothing that
+    /// was made stays. A scope of systemd's lasts only as long as the keeper or
+    /// another process in it does.
     ///
     /// # Errors
     /// One cannot be made.
-    pub fn make(self) -> Result<Cgroup> {
+    pub fn make(self) -> Result<(Cgroup, Option<Keeper>)> {
         let Self {
             mut cgroup,
             places,
             owner,
             lenient,
+            unit,
         } = self;
         cgroup.made.clear();
+        let keeper = match unit {
+            None => None,
+            Some(unit) => unit
+                .start()
+                .map_err(|e| CgroupError::Create(Box::new(e.into())))?,
+        };
         let result = if cgroup.v2 {
             unified(&mut cgroup, &places, lenient)
         } else {
@@ -89,10 +122,11 @@ impl Planned {
             _ => Ok(()),
         });
         if let Err(error) = result {
+            drop(keeper);
             cgroup.undo();
             return Err(CgroupError::Create(Box::new(error)));
         }
-        Ok(cgroup)
+        Ok((cgroup, keeper))
     }
 }
 

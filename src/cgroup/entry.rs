@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::error::{CgroupError, Result};
-use super::handle::Cgroup;
+use super::file;
+use super::handle::{Cgroup, Driver};
 
 /// What a new process needs to be in the container's cgroup from its first
 /// moment. All descriptors are close-on-exec. Empty where there is no cgroup:
@@ -78,7 +79,41 @@ impl Cgroup {
     /// # Errors
     /// A directory has gone or may not be entered.
     pub fn entry(&self) -> Result<Entry> {
+        if self.takes_over() {
+            return Ok(Entry::default());
+        }
         open(self.directories())
+    }
+
+    /// Whether processes are born outside and moved in by [`Cgroup::adopt`]: a
+    /// user may not move a process from a session into the cgroups of the user's
+    /// own manager, which lie elsewhere; the manager may.
+    #[must_use]
+    pub fn takes_over(&self) -> bool {
+        matches!(&self.driver, Driver::Systemd(unit) if unit.user)
+    }
+
+    /// Moves a process that waits into the container's cgroup, or the one at
+    /// `place`. Does nothing where processes are born in it.
+    ///
+    /// # Errors
+    /// Neither we nor systemd may.
+    pub fn adopt(&self, pid: i32, place: Option<&Path>) -> Result<()> {
+        let (Driver::Systemd(unit), true) = (&self.driver, self.takes_over()) else {
+            return Ok(());
+        };
+        let Some(own) = self.directory("") else {
+            return Ok(());
+        };
+        let place = place.unwrap_or(own);
+        match file::write(&place.join("cgroup.procs"), &pid.to_string()) {
+            Err(e) if e.is_permission() => {
+                let below = place.strip_prefix(own).unwrap_or(Path::new(""));
+                unit.attach(&format!("/{}", below.display()), pid)
+                    .map_err(|e| CgroupError::Join(Box::new(e.into())))
+            }
+            result => result.map_err(|e| CgroupError::Join(Box::new(e))),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::path::PathError;
 use super::resources::ResourceError;
+use super::systemd::SystemdError;
 
 /// What an operation of this module returns.
 pub type Result<T, E = CgroupError> = std::result::Result<T, E>;
@@ -105,6 +106,9 @@ pub enum CgroupError {
     /// The cgroup's directories could not be removed.
     #[error("unable to remove container's cgroup: {0}")]
     Remove(#[source] Box<CgroupError>),
+    /// systemd did not do what it was asked to.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
     /// Out-of-memory events cannot be had.
     #[error("memory controller missing")]
     NoMemoryController,

@@ -1,6 +1,6 @@
 //! Where `exec` puts its process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
@@ -42,6 +42,20 @@ impl ExecPlace {
                 .iter()
                 .map(|(c, p)| (c.as_str(), p.as_path())),
         )
+    }
+
+    /// The version 2 directory, made if it is ours to make.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.directories.first().map(|(_, path)| path.as_path())
+    }
+
+    /// Sees that the place is there, for who cannot be born in it.
+    ///
+    /// # Errors
+    /// As [`ExecPlace::open`].
+    pub fn exists(&self) -> Result<()> {
+        self.open().map(drop)
     }
 
     /// The error for a `clone3` into this place that failed.

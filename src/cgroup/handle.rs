@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::convert::{v1, v2};
+use super::convert::{Conversion, v1, v2};
 use super::create::Planned;
 use super::error::{CgroupError, Result};
 use super::layout::Layout;
 use super::resources::Resources;
+use super::systemd::{SystemdSpec, Unit};
 use super::{create, file, writer};
+use crate::device::policy::Policy;
 
 /// What a container's cgroup is made from.
 #[derive(Debug, Clone, Copy)]
@@ -27,15 +29,20 @@ pub struct CgroupSpec<'a> {
     /// Who owns the cgroup inside the container, see [`super::delegated_uid`].
     /// Version 2 only: version 1 cannot be delegated safely.
     pub owner: Option<u32>,
+    /// Has systemd make the cgroup, `cgroups_path` then being
+    /// `slice:prefix:name`.
+    pub systemd: Option<SystemdSpec<'a>>,
 }
 
 /// Who makes, changes and removes the directories.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Driver {
     /// We do, in the file system.
     Cgroupfs,
+    /// systemd makes and removes them, and is told of limits.
+    Systemd(Unit),
 }
 
 /// The container's directory in one hierarchy.
@@ -77,7 +84,7 @@ impl Cgroup {
     /// # Errors
     /// As [`Self::plan`], or it cannot be made.
     pub fn create(layout: &Layout, spec: &CgroupSpec<'_>) -> Result<Self> {
-        Self::plan(layout, spec)?.make()
+        Ok(Self::plan(layout, spec)?.make()?.0)
     }
 
     /// Writes all limits but device access.
@@ -108,11 +115,11 @@ impl Cgroup {
     }
 
     fn write(&self, resources: &Resources) -> Result<()> {
-        let conversion = if self.v2 {
-            v2::convert(resources, &self.v2_facts(resources)?)?
-        } else {
-            v1::convert(resources, &self.v1_facts(resources)?)?
-        };
+        let mut conversion = self.convert(resources)?;
+        if let Driver::Systemd(unit) = &self.driver {
+            // Only now: systemd would let the kernel kill where a limit is too low.
+            conversion = self.convert(&unit.set_limits(resources, self.v2)?)?;
+        }
         for field in &resources.ignored {
             tracing::warn!("linux.resources.{field} is obsolete and ignored");
         }
@@ -126,6 +133,26 @@ impl Cgroup {
         };
         let directory = |controller: &str| self.directory(if self.v2 { "" } else { controller });
         writer::write_all(&conversion.writes, directory, available)
+    }
+
+    fn convert(&self, resources: &Resources) -> Result<Conversion> {
+        Ok(if self.v2 {
+            v2::convert(resources, &self.v2_facts(resources)?)?
+        } else {
+            v1::convert(resources, &self.v1_facts(resources)?)?
+        })
+    }
+
+    /// Tells who manages the cgroup what the device filter allows from now on,
+    /// so that nobody takes it away or opens more.
+    ///
+    /// # Errors
+    /// systemd refuses.
+    pub fn announce_devices(&self, policy: &Policy) -> Result<()> {
+        match &self.driver {
+            Driver::Cgroupfs => Ok(()),
+            Driver::Systemd(unit) => Ok(unit.set_devices(policy, self.v2)?),
+        }
     }
 
     fn v1_facts(&self, resources: &Resources) -> Result<v1::Facts> {
@@ -207,8 +234,8 @@ impl Cgroup {
 
     /// Who made the cgroup, and must remove it.
     #[must_use]
-    pub fn driver(&self) -> Driver {
-        self.driver
+    pub fn driver(&self) -> &Driver {
+        &self.driver
     }
 
     /// The limits as last set.

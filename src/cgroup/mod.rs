@@ -7,8 +7,11 @@
 //! values, pure) to one writer. Device access is not this module's: it makes the
 //! directory that the filter is attached to.
 //!
+//! Either we make the directories or [`systemd`] does ([`Driver`]).
+//!
 //! Nothing here moves a process, but for the descriptors of [`Entry`], which a
-//! newborn child uses on itself, and [`nested::migrate`], where an operator has
+//! newborn child uses on itself, for [`Cgroup::adopt`], by which a user's systemd
+//! takes one over that waits, and [`nested::migrate`], where an operator has
 //! allowed it. Nothing else outside the container's own directories
 //! is changed, except that version 2 needs its controllers enabled on the way
 //! down and version 1's cpusets need values on the way down.
@@ -19,6 +22,7 @@ pub mod parent;
 pub mod path;
 pub mod resources;
 pub mod stats;
+pub mod systemd;
 
 mod create;
 mod delegate;

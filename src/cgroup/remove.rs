@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::error::{CgroupError, Result};
-use super::handle::Cgroup;
+use super::handle::{Cgroup, Driver};
 use super::procs;
+use super::systemd::Unit;
 
 /// The first pause after `EBUSY`. A process that was killed is usually gone from
 /// its cgroup within a millisecond; the kernel sends no event for it on version 1.
@@ -27,6 +28,11 @@ impl Cgroup {
     pub fn remove(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         let mut failed = None;
+        if let Driver::Systemd(unit) = &self.driver
+            && let Err(error) = self.stop_unit(unit, deadline)
+        {
+            failed = Some(error);
+        }
         for directory in &self.directories {
             if let Err(error) = remove_tree(&directory.path, deadline) {
                 failed.get_or_insert(error);
@@ -40,11 +46,40 @@ impl Cgroup {
     /// before. What is in use stays; there is nobody to tell.
     pub fn undo(&self) {
         let deadline = Instant::now() + Duration::from_millis(200);
+        if let Driver::Systemd(unit) = &self.driver
+            && let Err(error) = self.stop_unit(unit, deadline)
+        {
+            tracing::debug!("{error}");
+        }
         for path in self.made.iter().rev() {
             if let Err(error) = rmdir_until(path, deadline) {
                 tracing::debug!("{error}");
             }
         }
+    }
+
+    /// Lets systemd stop the unit once no process is left in it. Who is still
+    /// there may be another container's, which has taken the name since.
+    fn stop_unit(&self, unit: &Unit, deadline: Instant) -> Result<()> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.pids(true) {
+                Err(e) if e.is_absent() => break,
+                Ok(pids) if pids.is_empty() => break,
+                Ok(pids) if Instant::now() >= deadline => {
+                    return Err(CgroupError::NotEmpty { count: pids.len() });
+                }
+                Ok(_) => {}
+                Err(e) => return Err(e),
+            }
+            std::thread::sleep(pause);
+            pause = (pause + pause / 8).min(LAST_PAUSE);
+        }
+        if unit.is_slice() {
+            // Others may be in it; and it goes when nobody is.
+            return Ok(());
+        }
+        Ok(unit.stop()?)
     }
 
     /// `/pod` in `/pod/container` may have become somebody else's parent: then

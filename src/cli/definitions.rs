@@ -197,6 +197,22 @@ pub(super) const COMMANDS: &[Definition] = &[
         exactly(0),
         |m| Ok(Command::Edit(FromArgMatches::from_arg_matches_mut(m)?)),
     ),
+    leaf::<super::DevicesOf>(
+        "devices",
+        "Show, give or take the devices of a running container",
+        at_least(1),
+        |m| Ok(Command::Devices(FromArgMatches::from_arg_matches_mut(m)?)),
+    ),
+    leaf::<super::Heal>(
+        "heal",
+        "Repair the devices of running containers",
+        Arity {
+            min: 0,
+            max: 1,
+            unless: None,
+        },
+        |m| Ok(Command::Heal(FromArgMatches::from_arg_matches_mut(m)?)),
+    ),
     Definition {
         name: "bundle",
         about: "Make bundles from service files",

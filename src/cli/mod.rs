@@ -26,6 +26,7 @@ mod gpus;
 mod help;
 mod kill;
 mod list;
+mod live;
 mod normalise;
 mod ps;
 mod restore;
@@ -65,6 +66,7 @@ pub use gpus::Gpus;
 pub use help::full_definition;
 pub use kill::Kill;
 pub use list::{List, TableFormat};
+pub use live::{Action, DevicesOf, Heal};
 pub use ps::Ps;
 pub use restore::Restore;
 pub use run::Run;
@@ -133,6 +135,10 @@ pub enum Command {
     Edit(Edit),
     /// `bundle …`
     Bundle(BundleCommand),
+    /// `devices`
+    Devices(DevicesOf),
+    /// `heal`
+    Heal(Heal),
     /// `cdi …`
     Cdi(Cdi),
     /// `doctor`

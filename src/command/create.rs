@@ -4,17 +4,16 @@ use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::prepare::{For, Options, prepare};
-use super::rootless::host_paths;
 use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices};
 use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
 use crate::error::{Error, Result};
 use crate::runtime::create::{CreateRequest, Created, create};
 use crate::runtime::fault::{Step, point};
+use crate::runtime::injected::Injected;
 use crate::runtime::notify;
 use crate::runtime::seal;
 use crate::runtime::state::Store;
-use crate::runtime::support::SYSTEMD_DRIVER;
 
 /// Creates a container that waits for `start`.
 ///
@@ -58,11 +57,6 @@ pub(super) fn with_request<T>(
     foreground: bool,
     act: impl FnOnce(&Store, &CreateRequest<'_>) -> Result<T>,
 ) -> Result<T> {
-    if context.globals.systemd_cgroup && !SYSTEMD_DRIVER {
-        return Err(Error::Usage(
-            "--systemd-cgroup: the systemd cgroup driver is not available in this version; use the cgroupfs driver".into(),
-        ));
-    }
     let policy = context.policy()?;
     let options = Options {
         mode: Mode::Create,
@@ -96,7 +90,8 @@ pub(super) fn with_request<T>(
         absolute(&bundle.pid_file)?,
         absolute(&bundle.pidfd_socket)?,
     );
-    let host_paths = host_paths(&prepared.plan);
+    let mut injected = Injected::default();
+    injected.add(&prepared.plan, &absolute_all(&devices.cdi_dirs)?);
     act(
         &Store::new(context.root.path.clone()),
         &CreateRequest {
@@ -105,7 +100,6 @@ pub(super) fn with_request<T>(
             document: &prepared.applied.document,
             caller: &prepared.caller,
             plan: plan.as_bytes(),
-            host_paths: &host_paths,
             console_socket: console.as_deref(),
             foreground,
             pid_file: pid_file.as_deref(),
@@ -118,8 +112,17 @@ pub(super) fn with_request<T>(
             listen_names: context.listen_names.as_deref(),
             notify: context.notify_socket.is_some(),
             rootless_cgroups: context.rootless_cgroups(),
+            systemd: context.globals.systemd_cgroup,
+            injected: &injected,
         },
     )
+}
+
+fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    paths
+        .iter()
+        .map(|p| std::path::absolute(p).map_err(|e| Error::io("resolve", p, e)))
+        .collect()
 }
 
 /// What the container's configuration needs for readiness to be passed on.

@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::host::{caller::in_user_namespace, gpu, policy_file, survey};
 use crate::lease;
 use crate::policy::Use;
-use crate::runtime::support::SYSTEMD_DRIVER;
 
 /// Goes up when a program that read the last version could misread this one.
 const VERSION: u32 = 1;
@@ -87,7 +86,7 @@ fn machine(policy: &Loaded) -> Machine {
             .as_ref()
             .is_ok_and(|policy| policy.sources.environment == Use::Allow),
         leases: Some(leases.map_err(|error| error.to_string())),
-        systemd_driver: Some(SYSTEMD_DRIVER),
+        systemd_driver: Some(true),
         caller: Some((
             caller.name.unwrap_or_else(|| caller.uid.to_string()),
             is_root,

@@ -13,7 +13,6 @@ use crate::edit::HookStage;
 use crate::error::Result;
 use crate::rootfs::known_mount_options;
 use crate::runtime::attributes::{MEMORY_FLAGS, MEMORY_MODES};
-use crate::runtime::support::SYSTEMD_DRIVER;
 
 /// Kinds of namespaces.
 const NAMESPACES: &[&str] = &[
@@ -107,8 +106,8 @@ fn features() -> Value {
             "cgroup": {
                 "v1": true,
                 "v2": true,
-                "systemd": SYSTEMD_DRIVER,
-                "systemdUser": SYSTEMD_DRIVER,
+                "systemd": true,
+                "systemdUser": true,
             },
             "seccomp": seccomp(),
             "apparmor": { "enabled": true },

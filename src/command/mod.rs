@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod create;
 mod delegate;
+mod devices;
 mod doctor;
 pub mod events;
 mod exec;
@@ -82,6 +83,8 @@ pub fn run(words: &[OsString], invocation: &Invocation, policy: &Loaded) -> Resu
         Command::Ps(arguments) => ps::run(&context()?, arguments)?,
         Command::Explain(arguments) => explain::explain(arguments, known(policy)?)?,
         Command::Edit(arguments) => explain::edit(arguments, known(policy)?)?,
+        Command::Devices(arguments) => devices::run(&context()?, arguments)?,
+        Command::Heal(arguments) => devices::heal(&context()?, arguments)?,
         Command::Help(text) => output::print(text)?,
         Command::Version => version::run()?,
         Command::Spec(arguments) => spec::run(arguments)?,

@@ -92,6 +92,12 @@ impl DeviceFilter {
         })
     }
 
+    /// The filter of a policy that was on record.
+    #[must_use]
+    pub fn of_policy(policy: Policy) -> Self {
+        Self { policy }
+    }
+
     /// What it allows.
     #[must_use]
     pub fn policy(&self) -> &Policy {

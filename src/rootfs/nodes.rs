@@ -76,7 +76,7 @@ pub(super) fn make(root: &RootRef<'_>, device: &DeviceNode, bind: bool) -> Resul
     }
 }
 
-fn mknod(parent: &RootRef<'_>, name: &Path, device: &DeviceNode) -> io::Result<()> {
+pub(super) fn mknod(parent: &RootRef<'_>, name: &Path, device: &DeviceNode) -> io::Result<()> {
     let mode = device.file_mode.unwrap_or(0o666);
     let permissions = Permissions::from_mode(mode);
     let number = libc::makedev(device.major, device.minor);

@@ -14,12 +14,13 @@ mod validate;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use self::judge::Judged;
 pub(super) use self::judge::check_preserved;
 pub use self::judge::seccomp_cache;
 pub use self::place::verify_filter;
+pub(super) use self::place::{filter_of, install, standing};
 use self::stage::Kept;
 pub(super) use self::stage::{id_mappings, keyring};
 use super::RuntimeError;
@@ -30,6 +31,7 @@ use super::fault::{Step, point};
 use super::hooks;
 use super::identity::Identity;
 use super::idmap;
+use super::injected::Injected;
 use super::inside::Entrance;
 use super::network;
 use super::notify;
@@ -56,9 +58,9 @@ pub struct CreateRequest<'a> {
     pub caller: &'a Caller,
     /// The plan, as it is stored beside it.
     pub plan: &'a [u8],
-    /// Where device nodes are on the host, for those that are elsewhere there
-    /// than in the container. `config.json` has no field for it.
-    pub host_paths: &'a [(PathBuf, PathBuf)],
+    /// What the edits give, and where its nodes are on the host: `config.json`
+    /// has no field for it.
+    pub injected: &'a Injected,
     /// Where the terminal goes, when it is not ours to relay.
     pub console_socket: Option<&'a Path>,
     /// Whether the caller stays and relays the terminal (`run` without `-d`).
@@ -83,6 +85,8 @@ pub struct CreateRequest<'a> {
     pub notify: bool,
     /// `--rootless`: whether cgroups that cannot be had are done without.
     pub rootless_cgroups: bool,
+    /// `--systemd-cgroup`.
+    pub systemd: bool,
 }
 
 /// A created container.
@@ -128,12 +132,13 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     write_atomically(&dir.join(PLAN_FILE), request.plan, 0o600)?;
     point(Step::CreateConfig)?;
 
-    let (view, cgroup) = place::make(request, planned, &locked, &mut state, &mut undo)?;
+    let place = place::make(request, planned, &locked, &mut state, &mut undo)?;
 
     place::share(&judged, &locked, &mut state, &mut undo)?;
-    let place = stage::Place::new(store, &dir, request, &judged)?;
-    let stage = place.stage(request, &judged);
-    let (plan, kept) = stage::plan(request, &judged, &stage, (&view, &cgroup), (&dir, &state))?;
+    let work = stage::Place::new(store, &dir, request, &judged)?;
+    let stage = work.stage(request, &judged);
+    let at = (&place.view, &place.cgroup);
+    let (plan, kept) = stage::plan(request, &judged, &stage, at, (&dir, &state))?;
     let mut newborn = spawn(request, &judged, plan, &locked)?;
     // Undone before the cgroup is removed, which wants it empty.
     let pidfd = duplicate(&newborn)?;
@@ -143,6 +148,8 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
         birth::reap(&pidfd);
         Ok(())
     });
+    place.cgroup.adopt(newborn.pid, None)?;
+    drop(place.keeper);
     state.init = Identity::of(newborn.pid);
     locked.write(&state)?;
     point(Step::CreateProcess)?;

@@ -24,7 +24,7 @@ use super::seccomp;
 use super::state::{Locked, State, Status, Store, write_atomically};
 use super::tail::Plan as TailPlan;
 use super::undo::Undo;
-use crate::cgroup::{Entry, ExecPlace, SubCgroups};
+use crate::cgroup::{Entry, SubCgroups};
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
@@ -134,7 +134,13 @@ pub fn exec(
             let nowhere = || RuntimeError::Refused("no cgroup takes the process".into()).into();
             return Err(refusal.unwrap_or_else(nowhere));
         };
-        let entry = match place.as_ref().map_or(Ok(Entry::default()), ExecPlace::open) {
+        let opened = match &place {
+            None => Ok(Entry::default()),
+            // A user's systemd moves it.
+            Some(place) if cgroup.takes_over() => place.exists().map(|()| Entry::default()),
+            Some(place) => place.open(),
+        };
+        let entry = match opened {
             // Init may have moved, and removed where it was.
             Err(error) if error.is_absent() || cgroup.is_rootless() => {
                 refusal.get_or_insert(error.into());
@@ -177,7 +183,18 @@ pub fn exec(
             locked,
         };
         match birth::spawn(&clone, plan) {
-            Ok(newborn) => break (newborn, ours, helped),
+            Ok(newborn) => {
+                let moved = match &place {
+                    Some(place) => cgroup.adopt(newborn.pid, place.directory()),
+                    None => Ok(()),
+                };
+                if let Err(error) = moved {
+                    newborn.kill();
+                    refusal.get_or_insert(error.into());
+                    continue;
+                }
+                break (newborn, ours, helped);
+            }
             // A cgroup that hands controllers to its children takes no process,
             // nor does a threaded one.
             Err(Error::Runtime(RuntimeError::Syscall { source, .. }))

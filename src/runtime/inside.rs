@@ -52,6 +52,16 @@ impl<'a> Entrance<'a> {
         }
     }
 
+    /// Into the mount namespace of `init` alone, as who we are.
+    #[must_use]
+    pub fn of_mounts(init: BorrowedFd<'a>) -> Self {
+        Self {
+            init,
+            namespaces: libc::CLONE_NEWNS,
+            user_namespace: false,
+        }
+    }
+
     /// Whether entering changes who we are.
     #[must_use]
     pub fn has_user_namespace(&self) -> bool {

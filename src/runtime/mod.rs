@@ -48,8 +48,10 @@ pub mod hooks;
 pub mod id_list;
 pub mod identity;
 pub mod idmap;
+pub mod injected;
 pub mod inside;
 pub mod join;
+pub mod live;
 pub mod lower;
 pub mod lower_mounts;
 pub mod lsm;
@@ -68,7 +70,6 @@ pub mod signal;
 pub mod start;
 pub mod state;
 pub mod supervise;
-pub mod support;
 pub mod tail;
 pub mod undo;
 

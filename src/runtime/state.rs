@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RuntimeError;
 use super::identity::Identity;
+use super::injected::Injected;
 use super::resctrl::Group;
 use crate::cgroup::{Cgroup, FreezerState};
 use crate::device::Installed;
@@ -87,6 +88,9 @@ pub struct State {
     /// The resctrl group, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<Group>,
+    /// What it was given beyond its engine's configuration.
+    #[serde(default)]
+    pub injected: Injected,
     /// Whether the systemd driver manages the cgroup.
     pub systemd: bool,
     /// Whether it may hold leases of devices.

@@ -166,12 +166,13 @@ fn a_plan_knows_what_will_be_made() {
             resources: &Value::Null,
             rootless: false,
             owner: None,
+            systemd: None,
         };
         let planned = Cgroup::plan(&scratch.layout, &spec).unwrap();
         assert!(!planned.cgroup().exists());
         scratch.assert_clean();
         let recorded = planned.cgroup().clone();
-        let made = planned.make().unwrap();
+        let (made, _) = planned.make().unwrap();
         assert_eq!(made, recorded);
         assert!(made.exists());
         recorded.remove(PATIENCE).unwrap();
@@ -200,6 +201,7 @@ fn a_cgroup_in_use_is_refused() {
                 resources: &Value::Null,
                 rootless: false,
                 owner: None,
+                systemd: None,
             },
         );
         assert_eq!(
@@ -230,6 +232,7 @@ fn nothing_may_be_made_at_a_hierarchys_root() {
                 resources: &Value::Null,
                 rootless: false,
                 owner: None,
+                systemd: None,
             };
             let error = Cgroup::create(&scratch.layout, &spec)
                 .unwrap_err()
@@ -360,6 +363,7 @@ fn a_delegated_cgroup_belongs_to_its_owner() {
                 resources: &Value::Null,
                 rootless: false,
                 owner: Some(100_000),
+                systemd: None,
             },
         )
         .unwrap();

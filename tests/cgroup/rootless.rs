@@ -47,6 +47,7 @@ fn as_nobody() {
                 resources,
                 rootless,
                 owner: None,
+                systemd: None,
             },
         )
     };

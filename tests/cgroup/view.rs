@@ -84,6 +84,7 @@ impl Scratch {
                 resources,
                 rootless: false,
                 owner: None,
+                systemd: None,
             },
         )
     }

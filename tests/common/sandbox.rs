@@ -195,19 +195,32 @@ impl Sandbox {
     /// `create` of `bundle`, which must succeed.
     #[track_caller]
     pub fn create(&self, bundle: &Bundle) -> Container<'_> {
-        self.launch("create", &[], bundle)
+        self.launch(&["create"], &[], bundle)
     }
 
     /// `run --detach` of `bundle`, which must succeed.
     #[track_caller]
     pub fn run_detached(&self, bundle: &Bundle) -> Container<'_> {
-        self.launch("run", &["--detach"], bundle)
+        self.launch(&["run"], &["--detach"], bundle)
+    }
+
+    /// The same with `globals` before the command, and `flags`, which must have
+    /// `--detach` among them.
+    #[track_caller]
+    pub fn run_detached_with(
+        &self,
+        globals: &[&str],
+        flags: &[&str],
+        bundle: &Bundle,
+    ) -> Container<'_> {
+        let words: Vec<&str> = globals.iter().copied().chain(["run"]).collect();
+        self.launch(&words, flags, bundle)
     }
 
     #[track_caller]
-    fn launch(&self, command: &str, flags: &[&str], bundle: &Bundle) -> Container<'_> {
+    fn launch(&self, command: &[&str], flags: &[&str], bundle: &Bundle) -> Container<'_> {
         let container = Container::new(self, bundle);
-        self.call([command])
+        self.call(command)
             .args(flags)
             .arg("--bundle")
             .arg(&bundle.path)

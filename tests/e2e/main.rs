@@ -25,6 +25,7 @@ mod foreground;
 mod gpus;
 mod hooks;
 mod lifecycle;
+mod live;
 mod mounts;
 mod namespaces;
 mod net_devices;

@@ -18,6 +18,7 @@ use crate::runtime::child::UtsNames;
 use crate::runtime::console;
 use crate::runtime::credentials::Capabilities;
 use crate::runtime::hooks;
+use crate::runtime::injected::Injected;
 use crate::runtime::join::{self, Joins};
 use crate::runtime::lower::Namespaces;
 use crate::runtime::lsm;
@@ -83,7 +84,7 @@ impl Judged {
         let bind_devices =
             request.caller.in_user_namespace || namespaces.is_private(NamespaceKind::User);
         let rootfs = rootfs_of(document, request.bundle)?;
-        let devices = devices_of(document, request.host_paths)?;
+        let devices = devices_of(document, request.injected)?;
         let preflight = Rc::new(rootfs::preflight(
             &rootfs,
             &rootfs::View {
@@ -161,13 +162,13 @@ fn uts_names(value: &Value, namespaces: &Namespaces) -> UtsNames {
     }
 }
 
-fn devices_of(document: &Document, host_paths: &[(PathBuf, PathBuf)]) -> Result<Vec<DeviceNode>> {
+fn devices_of(document: &Document, injected: &Injected) -> Result<Vec<DeviceNode>> {
     let mut devices = document.devices()?;
     // As runc: it is a link of the runtime's, to the container's own terminals.
     devices.retain(|device| device.path != Path::new("/dev/ptmx"));
     for device in &mut devices {
-        if let Some((_, host)) = host_paths.iter().find(|(path, _)| *path == device.path) {
-            device.host_path.clone_from(host);
+        if let Some(host) = injected.host_path(&device.path) {
+            device.host_path = host.to_path_buf();
         }
     }
     Ok(devices)

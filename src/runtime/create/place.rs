@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::CreateRequest;
 use super::judge::Judged;
-use crate::cgroup::{Cgroup, CgroupSpec, Layout, Planned};
-use crate::device::{DeviceFilter, Standing, Target};
+use crate::cgroup::systemd::{Keeper, SystemdSpec};
+use crate::cgroup::{Cgroup, CgroupSpec, Driver, Layout, Planned};
+use crate::device::{DeviceFilter, Installed, Standing, Target};
+use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::runtime::RuntimeError;
 use crate::runtime::birth::Newborn;
@@ -21,20 +23,39 @@ use crate::runtime::undo::Undo;
 /// The cgroup that will be made, and the hierarchies it is in.
 pub(super) fn plan(request: &CreateRequest<'_>, judged: &Judged) -> Result<(Layout, Planned)> {
     let layout = Layout::detect()?;
-    let planned = Cgroup::plan(&layout, &cgroup_spec(request, judged)?)?;
+    let mut spec = cgroup_spec(request, judged)?;
+    let (filter, annotations);
+    if request.systemd {
+        filter = filter_of(request.document)?;
+        annotations = request.document.annotations()?;
+        spec.systemd = Some(SystemdSpec {
+            devices: request.caller.is_host_root().then_some(filter.policy()),
+            annotations: &annotations,
+        });
+    }
+    let planned = Cgroup::plan(&layout, &spec)?;
     Ok((layout, planned))
 }
 
-/// Makes the cgroup, limits and filters it, and puts it on record. Returns it,
-/// and where its directories are seen on the host.
+/// Where the container's process is to be born.
+pub(super) struct Place {
+    /// Where the cgroup's directories are seen on the host.
+    pub view: CgroupView,
+    pub cgroup: Cgroup,
+    /// To be dropped once the process is there.
+    pub keeper: Option<Keeper>,
+}
+
+/// Makes the cgroup, limits and filters it, and puts it on record.
 pub(super) fn make(
     request: &CreateRequest<'_>,
     (layout, planned): (Layout, Planned),
     locked: &Locked,
     state: &mut State,
     undo: &mut Undo<'_>,
-) -> Result<(CgroupView, Cgroup)> {
-    let cgroup = planned.make()?;
+) -> Result<Place> {
+    let filter = filter_of(request.document)?;
+    let (cgroup, keeper) = planned.make()?;
     {
         let cgroup = cgroup.clone();
         undo.push("cgroup", move || Ok(cgroup.remove(PATIENCE)?));
@@ -43,10 +64,14 @@ pub(super) fn make(
     cgroup.apply()?;
     point(Step::CreateCgroup)?;
 
-    install_filter(request, &cgroup, state)?;
+    state.filter = confine(request, &cgroup, &filter, state)?;
     locked.write(state)?;
     point(Step::CreateFilter)?;
-    Ok((cgroup_view(&layout, &cgroup), cgroup))
+    Ok(Place {
+        view: cgroup_view(&layout, &cgroup),
+        cgroup,
+        keeper,
+    })
 }
 
 /// Makes the resctrl group, if there is one, and puts it on record.
@@ -79,11 +104,29 @@ fn cgroup_spec<'a>(request: &'a CreateRequest<'_>, judged: &Judged) -> Result<Cg
         resources: &document.value()["linux"]["resources"],
         rootless: request.rootless_cgroups,
         owner: judged.cgroup_owner,
+        systemd: None,
     })
 }
 
-fn install_filter(request: &CreateRequest<'_>, cgroup: &Cgroup, state: &mut State) -> Result<()> {
-    let Some(directory) = cgroup.devices_target() else {
+/// The device filter of a document.
+///
+/// # Errors
+/// Rules that cannot be honoured.
+pub fn filter_of(document: &Document) -> Result<DeviceFilter> {
+    let rules = document.device_rules()?;
+    let devices = document.devices()?;
+    let declared: Vec<&Path> = devices.iter().map(|d| d.path.as_path()).collect();
+    Ok(DeviceFilter::for_container(&rules, &declared)?)
+}
+
+/// Puts the filter in force where the caller may have one.
+fn confine(
+    request: &CreateRequest<'_>,
+    cgroup: &Cgroup,
+    filter: &DeviceFilter,
+    state: &State,
+) -> Result<Option<Installed>> {
+    if cgroup.devices_target().is_none() {
         if !state.private_pid {
             tracing::warn!(
                 "Creating a rootless container with no cgroup and no private pid namespace. \
@@ -91,22 +134,26 @@ fn install_filter(request: &CreateRequest<'_>, cgroup: &Cgroup, state: &mut Stat
                  kill all container's processes)."
             );
         }
-        return Ok(());
-    };
+        return Ok(None);
+    }
     if !request.caller.is_host_root() {
         // The kernel lets nobody else set one. Nor can anybody else make a node,
         // or be given one that the caller could not open.
         tracing::debug!("no device filter: the caller is not the host's root");
-        return Ok(());
+        return Ok(None);
     }
-    let rules = request.document.device_rules()?;
-    let devices = request.document.devices()?;
-    let declared: Vec<&Path> = devices.iter().map(|d| d.path.as_path()).collect();
-    let filter = DeviceFilter::for_container(&rules, &declared)?;
-    state.filter = Some(with_target(cgroup, directory, |target| {
-        Ok(filter.install(target)?)
-    })?);
-    Ok(())
+    install(cgroup, filter)
+}
+
+/// Puts a filter in force in place of an earlier one.
+///
+/// # Errors
+/// It is not in force.
+pub fn install(cgroup: &Cgroup, filter: &DeviceFilter) -> Result<Option<Installed>> {
+    let Some(directory) = cgroup.devices_target() else {
+        return Ok(None);
+    };
+    with_target(cgroup, directory, |target| Ok(filter.install(target)?)).map(Some)
 }
 
 /// Opens the place a filter is in.
@@ -127,17 +174,34 @@ fn with_target<T>(
 /// # Errors
 /// A filter that is missing or another than the recorded one.
 pub fn verify_filter(state: &State) -> Result<()> {
-    let (Some(cgroup), Some(filter)) = (&state.cgroup, &state.filter) else {
-        return Ok(());
-    };
-    let Some(directory) = cgroup.devices_target() else {
-        return Ok(());
-    };
-    let standing = with_target(cgroup, directory, |target| Ok(filter.verify(target)?))?;
-    if let Standing::Narrower(what) = standing {
+    if let Standing::Narrower(what) = standing(state)? {
         tracing::warn!("device filter of {}: {what}", state.id);
     }
     Ok(())
+}
+
+/// How the filter in force compares with the recorded one. A program of systemd's
+/// on its own scope, which says the same, does not count.
+///
+/// # Errors
+/// More is allowed than the record says.
+pub fn standing(state: &State) -> Result<Standing> {
+    let (Some(cgroup), Some(filter)) = (&state.cgroup, &state.filter) else {
+        return Ok(Standing::Exact);
+    };
+    let Some(directory) = cgroup.devices_target() else {
+        return Ok(Standing::Exact);
+    };
+    let standing = with_target(cgroup, directory, |target| Ok(filter.verify(target)?))?;
+    match standing {
+        Standing::Narrower(what)
+            if cgroup.is_v2() && matches!(cgroup.driver(), Driver::Systemd(_)) =>
+        {
+            tracing::debug!("device filter of {}: {what}", state.id);
+            Ok(Standing::Exact)
+        }
+        standing => Ok(standing),
+    }
 }
 
 /// The process is where it should be before anybody is told that it exists.

@@ -46,8 +46,9 @@ pub(super) fn initial(
         filter: None,
         resctrl: None,
         descriptors: descriptors(judged.process.terminal),
-        systemd: false,
         leased: request.lease.is_some_and(|lease| !lease.is_empty()),
+        injected: request.injected.clone(),
+        systemd: request.systemd,
         shared_keyring: request.no_new_keyring,
         private_pid: judged.namespaces.is_new(NamespaceKind::Pid),
     })

@@ -87,7 +87,8 @@ pub fn restore(
     locked.write(&state)?;
     write_atomically(&dir.join(CONFIG_FILE), request.document.as_bytes(), 0o600)?;
     write_atomically(&dir.join(PLAN_FILE), request.plan, 0o600)?;
-    let (view, cgroup) = place::make(request, planned, &locked, &mut state, &mut undo)?;
+    let place = place::make(request, planned, &locked, &mut state, &mut undo)?;
+    let (view, cgroup) = (place.view, place.cgroup);
     place::share(&judged, &locked, &mut state, &mut undo)?;
 
     let directories = restore.options.open(false)?;
@@ -132,6 +133,7 @@ pub fn restore(
         let text = "criu restored no process";
         return Err(RuntimeError::Refused(text.to_owned()).into());
     };
+    drop(place.keeper);
     // The mount is gone with CRIU's namespace.
     fs::remove_dir(&root).map_err(|e| Error::io("remove", &root, e))?;
     place::verify_filter(&state)?;

@@ -1,0 +1,283 @@
+//! The root of a container that runs: nodes and mount points in it, from outside.
+//!
+//! Everything goes through one descriptor of that root, which also reaches what
+//! is mounted below it in the container's own mount namespace. Names are resolved
+//! as in the rest of this module, below the descriptor and never through a link
+//! that leads out; only attaching and detaching a mount has to be done *in* that
+//! namespace, and is by [`Place::attach`] and [`Place::detach`].
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, umount2};
+use pathrs::RootRef;
+use pathrs::flags::ResolverFlags;
+
+use super::errno::from_pathrs;
+use super::mountpoint::{self, metadata};
+use super::stage::open_path;
+use super::{is_procfs, nodes};
+use crate::edit::{DeviceKind, DeviceNode};
+use crate::sys::fsmount::{self, Attributes};
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Absent,
+    /// A node; numbers are 0 for a FIFO.
+    Node(DeviceKind, u32, u32),
+    /// Another file.
+    Other,
+    /// It could not be looked at.
+    Unknown(String),
+}
+
+impl Seen {
+    /// Whether this is the node that a device should be.
+    #[must_use]
+    pub fn is(&self, device: &DeviceNode) -> bool {
+        match (self, device.kind) {
+            (Self::Node(DeviceKind::Fifo, ..), DeviceKind::Fifo) => true,
+            (Self::Node(kind, major, minor), wanted) => {
+                (*kind, *major, *minor) == (wanted, device.major, device.minor)
+            }
+            _ => false,
+        }
+    }
+
+    fn of(found: &std::fs::Metadata) -> Self {
+        let kind = found.file_type();
+        let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let (major, minor) = (libc::major(found.rdev()), libc::minor(found.rdev()));
+        let (major, minor) = (number(major.into()), number(minor.into()));
+        if kind.is_char_device() {
+            Self::Node(DeviceKind::Char, major, minor)
+        } else if kind.is_block_device() {
+            Self::Node(DeviceKind::Block, major, minor)
+        } else if kind.is_fifo() {
+            Self::Node(DeviceKind::Fifo, 0, 0)
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// What is at a path of this machine.
+#[must_use]
+pub fn look_on_host(path: &Path) -> Seen {
+    match std::fs::metadata(path) {
+        Ok(found) => Seen::of(&found),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Seen::Absent,
+        Err(e) => Seen::Unknown(e.to_string()),
+    }
+}
+
+/// The root of a running process.
+#[derive(Debug)]
+pub struct LiveRoot {
+    root: OwnedFd,
+}
+
+impl LiveRoot {
+    /// Opens the root of a process. The caller makes sure, afterwards, that the
+    /// pid is still that process's.
+    ///
+    /// # Errors
+    /// The process is gone, or not ours to look at.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(format!("/proc/{pid}/root"))?;
+        Ok(Self { root: file.into() })
+    }
+
+    fn root(&self) -> RootRef<'_> {
+        RootRef::from_fd(self.root.as_fd())
+    }
+
+    /// What is at a path in the container.
+    #[must_use]
+    pub fn look(&self, path: &Path) -> Seen {
+        let found = self
+            .root()
+            .resolve_nofollow(path)
+            .map_err(|e| from_pathrs(&e))
+            .and_then(|handle| metadata(handle.as_fd()));
+        match found {
+            Ok(found) => Seen::of(&found),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Seen::Absent,
+            Err(e) => Seen::Unknown(e.to_string()),
+        }
+    }
+
+    /// Makes a node; one that is there already is left, and `false` returned.
+    ///
+    /// # Errors
+    /// Something else is there, or the file system does not let us.
+    pub fn make_node(&self, device: &DeviceNode) -> Result<bool, String> {
+        match self.look(&device.path) {
+            seen if seen.is(device) => return Ok(false),
+            Seen::Absent => {}
+            other => return Err(format!("there is {} in its place", describe(&other))),
+        }
+        let (parent, name) = self.parent(&device.path, true)?;
+        nodes::mknod(&RootRef::from_fd(parent.as_fd()), &name, device)
+            .map_err(|e| format!("make node: {e}"))?;
+        Ok(true)
+    }
+
+    /// Removes a node; one that is not there is no error.
+    ///
+    /// # Errors
+    /// Another file is there, or the file system does not let us.
+    pub fn remove_node(&self, path: &Path) -> Result<(), String> {
+        match self.look(path) {
+            Seen::Absent => return Ok(()),
+            Seen::Node(..) => {}
+            other => return Err(format!("there is {} in its place", describe(&other))),
+        }
+        self.remove(path)
+    }
+
+    /// Removes what a mount was attached to.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn remove(&self, path: &Path) -> Result<(), String> {
+        let (parent, name) = self.parent(path, false)?;
+        RootRef::from_fd(parent.as_fd())
+            .remove_file(&name)
+            .map_err(|e| format!("remove: {}", from_pathrs(&e)))
+    }
+
+    /// The directory of a path, made if need be, without following a link.
+    fn parent(&self, path: &Path, make: bool) -> Result<(OwnedFd, PathBuf), String> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err("must name a file".into());
+        };
+        let mut strict = self.root();
+        strict.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
+        let parent: OwnedFd = match make {
+            true => strict
+                .mkdir_all(parent, &Permissions::from_mode(0o755))
+                .map(Into::into),
+            false => strict.resolve(parent).map(Into::into),
+        }
+        .map_err(|e| format!("its directory: {}", from_pathrs(&e)))?;
+        if is_procfs(parent.as_fd()).map_err(|e| e.to_string())? {
+            return Err("is inside /proc".into());
+        }
+        Ok((parent, name.into()))
+    }
+
+    /// Finds or makes what a mount is attached to.
+    ///
+    /// # Errors
+    /// It is of the wrong kind, inside /proc, or cannot be made.
+    pub fn place(&self, path: &Path, directory: bool) -> Result<Place, String> {
+        let root = self.root();
+        let (target, made) = match root.resolve(path).map_err(|e| from_pathrs(&e)) {
+            Ok(handle) => (OwnedFd::from(handle), false),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                let made = mountpoint::create(&root, path, directory)
+                    .map_err(|e| format!("make a place for it: {e}"))?;
+                (made, true)
+            }
+            Err(e) => return Err(e.to_string()),
+        };
+        let found = metadata(target.as_fd()).map_err(|e| e.to_string())?;
+        if found.is_dir() != directory {
+            return Err("what is there is a directory where a file is wanted, or a file where a directory is".into());
+        }
+        if is_procfs(target.as_fd()).map_err(|e| e.to_string())? {
+            return Err("is inside /proc".into());
+        }
+        let (parent, name) = match path.file_name() {
+            Some(name) => (self.parent(path, false)?.0, PathBuf::from(name)),
+            None => return Err("is the root".into()),
+        };
+        Ok(Place {
+            target,
+            parent,
+            name,
+            made,
+        })
+    }
+}
+
+fn describe(seen: &Seen) -> String {
+    match seen {
+        Seen::Absent => "nothing".into(),
+        Seen::Node(kind, major, minor) => format!("{} {major}:{minor}", kind.letter()),
+        Seen::Other => "another file".into(),
+        Seen::Unknown(reason) => format!("something unreadable ({reason})"),
+    }
+}
+
+/// Where a mount goes in the container.
+#[derive(Debug)]
+pub struct Place {
+    target: OwnedFd,
+    parent: OwnedFd,
+    name: PathBuf,
+    made: bool,
+}
+
+impl Place {
+    /// Whether it was made for the mount.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        self.made
+    }
+
+    /// Attaches a mount. In the container's mount namespace.
+    ///
+    /// # Errors
+    /// The kernel's, as text.
+    pub fn attach(&self, mount: &OwnedFd) -> Result<(), String> {
+        fsmount::attach(mount, self.target.as_fd()).map_err(|e| format!("attach: {e}"))
+    }
+
+    /// Detaches what is mounted at the name. In the container's mount namespace,
+    /// by a process of its own: it changes the working directory.
+    ///
+    /// # Errors
+    /// The kernel's, as text.
+    pub fn detach(&self) -> Result<(), String> {
+        nix::unistd::fchdir(self.parent.as_raw_fd())
+            .and_then(|()| umount2(&self.name, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW))
+            .map_err(|e| format!("detach: {}", io::Error::from(e)))
+    }
+}
+
+/// A detached copy of a host path, private, with attributes.
+///
+/// # Errors
+/// The kernel's.
+pub fn copy_of(source: &Path, recursive: bool, attributes: &Attributes) -> io::Result<OwnedFd> {
+    let source = open_path(source)?;
+    let tree = fsmount::clone_tree(source.as_fd(), c"", recursive)?;
+    // Nothing that is mounted there later may reach the host, nor the other way.
+    let private = Attributes {
+        propagation: MsFlags::MS_PRIVATE.bits(),
+        ..Attributes::default()
+    };
+    fsmount::set_attributes(tree.as_fd(), true, &private)?;
+    if attributes.set != 0 || attributes.clear != 0 {
+        fsmount::set_attributes(tree.as_fd(), recursive, attributes)?;
+    }
+    Ok(tree)
+}
+
+/// Whether a host path is a directory.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn is_directory(path: &Path) -> io::Result<bool> {
+    File::from(open_path(path)?).metadata().map(|m| m.is_dir())
+}

@@ -273,6 +273,13 @@ fn options(mount: &Mount) -> Result<(bool, Attributes)> {
                 continue;
             }
             "private" | "rprivate" | "rw" => continue,
+            "idmap" | "ridmap" => {
+                tracing::warn!(
+                    "{}: its ids are not mapped in a container that runs",
+                    mount.destination.display()
+                );
+                continue;
+            }
             "ro" => (libc::MOUNT_ATTR_RDONLY, 0),
             "nosuid" => (libc::MOUNT_ATTR_NOSUID, 0),
             "nodev" => (libc::MOUNT_ATTR_NODEV, 0),

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::RuntimeError;
 use super::lower_mounts::{CgroupView, MountIds, lower_mounts};
 use super::protect::Protection;
+use super::typed;
 use crate::document::Namespace;
 use crate::edit::{DeviceNode, NamespaceKind};
 use crate::error::Result;
@@ -300,13 +301,5 @@ fn object<'a>(value: &'a mut Value, field: &str) -> Result<&'a mut Map<String, V
 }
 
 fn to_spec(value: &Value) -> Result<Spec> {
-    // Through text: oci-spec reads some numbers with visitors that do not know
-    // arbitrary-precision numbers as values.
-    let text = value.to_string();
-    serde_json::from_str(&text).map_err(|e| {
-        RuntimeError::Refused(format!(
-            "config.json: not understood by the OCI library: {e}"
-        ))
-        .into()
-    })
+    typed::read(value, "config.json")
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `state` | the record of a container and its store: atomic, locked |
 //! | `identity` | processes by pid *and* start time |
+//! | `typed` | parts of a document as values, errors with the field |
 //! | `undo`, `fault` | steps, their undo, and where tests may break them |
 //! | `lower` | what libcontainer is given, and what it must not see |
 //! | `create`, `start`, `exec`, `signal`, `delete` | the operations |
@@ -71,6 +72,7 @@ pub mod start;
 pub mod state;
 pub mod supervise;
 pub mod tail;
+pub mod typed;
 pub mod undo;
 
 pub use error::RuntimeError;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::RuntimeError;
 use super::attributes::{CpuAffinity, IoPriority, Scheduler};
+use super::typed;
 use crate::error::Result;
 
 /// The program of a container, or of one `exec`.
@@ -142,6 +143,16 @@ impl Rlimit {
     }
 }
 
+/// The members that are objects.
+const OBJECTS: &[&str] = &[
+    "user",
+    "consoleSize",
+    "capabilities",
+    "scheduler",
+    "ioPriority",
+    "execCPUAffinity",
+];
+
 impl ProcessSpec {
     /// Reads a `process` object. `origin` names it in errors, as in
     /// `config.json: process` or the file of `exec --process`.
@@ -149,8 +160,16 @@ impl ProcessSpec {
     /// # Errors
     /// A field of the wrong type; no arguments.
     pub fn parse(value: &Value, origin: &str) -> Result<Self> {
-        let spec = Self::deserialize(value)
-            .map_err(|e| RuntimeError::Refused(format!("{origin}: {e}")))?;
+        // A list would be read as an object's members in order.
+        for field in OBJECTS {
+            if value[field].is_array() {
+                return Err(RuntimeError::Refused(format!(
+                    "{origin}.{field}: invalid type: sequence, expected an object"
+                ))
+                .into());
+            }
+        }
+        let spec: Self = typed::read(value, origin)?;
         spec.validate(origin)?;
         Ok(spec)
     }

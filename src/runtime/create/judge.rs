@@ -28,6 +28,7 @@ use crate::runtime::resctrl::{self, Planned};
 use crate::runtime::rootless;
 use crate::runtime::seccomp::{self, CompiledFilter};
 use crate::runtime::state::Store;
+use crate::runtime::typed;
 
 /// Where seccomp filters are kept below the state root. No container id contains
 /// the character, so it cannot be taken for one.
@@ -67,6 +68,7 @@ impl Judged {
     pub fn new(store: &Store, request: &CreateRequest<'_>) -> Result<Self> {
         let document = request.document;
         let value = document.value();
+        protections_are_readable(value)?;
         let process = ProcessSpec::parse(&value["process"], PROCESS)?;
         let attributes = Attributes::new(&process, &value["linux"], PROCESS)?.for_init();
         lsm::check(&process)?;
@@ -160,6 +162,17 @@ fn uts_names(value: &Value, namespaces: &Namespaces) -> UtsNames {
         host: name("hostname"),
         domain: name("domainname"),
     }
+}
+
+/// What is read leniently later must not be lost for its type: a root or a path
+/// that was to be read-only would be writable.
+fn protections_are_readable(value: &Value) -> Result<()> {
+    typed::read::<Option<bool>>(&value["root"]["readonly"], "config.json: root.readonly")?;
+    for field in ["maskedPaths", "readonlyPaths"] {
+        let origin = format!("config.json: linux.{field}");
+        typed::read::<Option<Vec<String>>>(&value["linux"][field], &origin)?;
+    }
+    Ok(())
 }
 
 fn devices_of(document: &Document, injected: &Injected) -> Result<Vec<DeviceNode>> {

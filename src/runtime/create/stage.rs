@@ -24,6 +24,7 @@ use crate::runtime::lower::{self, Context, Namespaces};
 use crate::runtime::lower_mounts::{CgroupView, MountIds};
 use crate::runtime::state::{State, Status, Store};
 use crate::runtime::tail::Plan as TailPlan;
+use crate::runtime::typed;
 
 /// What the parent keeps of the plan.
 pub(super) struct Kept<'a> {
@@ -248,7 +249,5 @@ pub(in crate::runtime) fn id_mappings(value: &Value, field: &str) -> Result<Vec<
     if list.is_null() {
         return Ok(Vec::new());
     }
-    // Through text: numbers kept as written do not read as integers otherwise.
-    serde_json::from_str(&list.to_string())
-        .map_err(|e| RuntimeError::config(format!("linux.{field}"), e.to_string()).into())
+    typed::read(list, &format!("config.json: linux.{field}"))
 }

@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 
 use super::RuntimeError;
 use super::state::write_atomically;
+use super::typed;
 use crate::error::{Error, Result};
 
 /// A filter ready to be loaded.
@@ -62,12 +63,10 @@ pub fn parse_and_compile(
         serde_json::Value::Array(list) => list.is_empty(),
         other => other.is_null(),
     };
-    if says_nothing("defaultAction") && says_nothing("syscalls") {
+    if profile.is_object() && says_nothing("defaultAction") && says_nothing("syscalls") {
         return Ok(None);
     }
-    // Through text: numbers kept as written do not read as integers otherwise.
-    let profile: LinuxSeccomp =
-        serde_json::from_str(&profile.to_string()).map_err(|e| refused("linux.seccomp", e))?;
+    let profile: LinuxSeccomp = typed::read(profile, "config.json: linux.seccomp")?;
     compile(&profile, cache).map(Some)
 }
 

@@ -172,6 +172,10 @@ fn protections_are_readable(value: &Value) -> Result<()> {
         let origin = format!("config.json: linux.{field}");
         typed::read::<Option<Vec<String>>>(&value["linux"][field], &origin)?;
     }
+    for field in ["mountLabel", "rootfsPropagation"] {
+        let origin = format!("config.json: linux.{field}");
+        typed::read::<Option<String>>(&value["linux"][field], &origin)?;
+    }
     Ok(())
 }
 

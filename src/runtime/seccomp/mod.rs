@@ -63,7 +63,8 @@ pub fn parse_and_compile(
         serde_json::Value::Array(list) => list.is_empty(),
         other => other.is_null(),
     };
-    if profile.is_object() && says_nothing("defaultAction") && says_nothing("syscalls") {
+    let shaped = profile.is_null() || profile.is_object();
+    if shaped && says_nothing("defaultAction") && says_nothing("syscalls") {
         return Ok(None);
     }
     let profile: LinuxSeccomp = typed::read(profile, "config.json: linux.seccomp")?;

@@ -134,7 +134,13 @@ fn cve_2025_52881_sysctls_are_written_elsewhere(sandbox: &Sandbox) {
         fs::create_dir_all(&fake).unwrap();
         fs::write(fake.join("ip_forward"), "0").unwrap();
         let _swapper = Swapper::start(&bundle.rootfs(), "proc", "fake");
-        for _ in 0..ROUNDS / 5 {
+        // A peer is to fall for it even where the machine is busy.
+        let rounds = if sandbox.runtime().is_kusabi() {
+            ROUNDS / 5
+        } else {
+            ROUNDS * 2
+        };
+        for _ in 0..rounds {
             let again = Bundle {
                 path: bundle.path.clone(),
                 id: sandbox.fresh(),

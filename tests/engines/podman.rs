@@ -21,13 +21,17 @@ struct Podman<'g> {
     rootless: bool,
     runtime: PathBuf,
     home: PathBuf,
+    /// What podman keeps while it runs: it refuses a path of more than fifty
+    /// characters, so this one lies right under the sandbox.
+    run: PathBuf,
 }
 
 impl<'g> Podman<'g> {
     fn new(ground: &'g Ground<'g>, rootless: bool) -> Self {
         let home = ground.path("home");
+        let run = ground.path("r");
         make_dir(&home);
-        make_dir(&home.join("run"));
+        make_dir(&run);
         if rootless {
             let append = |file: &str, line: &str| {
                 let text = fs::read_to_string(file).unwrap_or_default();
@@ -39,7 +43,7 @@ impl<'g> Podman<'g> {
             for file in ["/etc/subuid", "/etc/subgid"] {
                 fs::write(file, "kusabitest:200000:65536\n").expect("write");
             }
-            for dir in [&home, &home.join("run")] {
+            for dir in [&home, &run] {
                 chown(dir, Some(UID), Some(UID)).expect("chown");
             }
         }
@@ -48,6 +52,7 @@ impl<'g> Podman<'g> {
             rootless,
             runtime: ground.runtime.clone(),
             home,
+            run,
         };
         podman
             .call(&["import", path(&ground.image()), IMAGE])
@@ -58,7 +63,6 @@ impl<'g> Podman<'g> {
 
     /// A call of podman, with storage of the test's own.
     fn call(&self, args: &[&str]) -> Spawn {
-        let run = self.home.join("run");
         let spawn = if self.rootless {
             let id = UID.to_string();
             self.ground.call("setpriv").args([
@@ -76,14 +80,14 @@ impl<'g> Podman<'g> {
             .env("HOME", &self.home)
             .env(
                 "XDG_RUNTIME_DIR",
-                if self.rootless { path(&run) } else { "" },
+                if self.rootless { path(&self.run) } else { "" },
             )
-            .env("TMPDIR", &run)
+            .env("TMPDIR", &self.run)
             .current_dir(&self.home)
             .args(["--root", path(&self.home.join("storage")), "--runroot"])
-            .arg(self.home.join("run/storage"))
+            .arg(self.run.join("s"))
             .arg("--tmpdir")
-            .arg(self.home.join("run/libpod"))
+            .arg(self.run.join("libpod"))
             .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"])
             .args(["--events-backend", "file", "--runtime"])
             .arg(&self.runtime)
@@ -136,8 +140,8 @@ impl Drop for Podman<'_> {
     /// Containers, and the process that holds a plain user's namespace.
     fn drop(&mut self) {
         let _ = self.podman(&["rm", "--all", "--force", "--time", "0"]);
-        for file in ["run/libpod/pause.pid", "run/libpod/tmp/pause.pid"] {
-            let text = fs::read_to_string(self.home.join(file)).unwrap_or_default();
+        for file in ["libpod/pause.pid", "libpod/tmp/pause.pid"] {
+            let text = fs::read_to_string(self.run.join(file)).unwrap_or_default();
             if let Ok(pid) = text.trim().parse() {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }

@@ -57,6 +57,7 @@ pub mod lease;
 pub mod log;
 pub mod policy;
 pub mod request;
+mod resolve;
 pub mod rootfs;
 pub mod rootless;
 pub mod runtime;

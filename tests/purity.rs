@@ -42,6 +42,16 @@ const PURE: &[&str] = &[
 /// Must be there, or this test looks at the wrong place.
 const MUST_EXIST: &[&str] = &["document", "request", "cdi", "edit"];
 
+/// Modules that only some of the others may name, so that what depends on what
+/// can be read from top to bottom. `error` joins the errors of all.
+const ONE_WAY: &[(&str, &[&str])] = &[
+    ("command", &["main"]),
+    ("bundle", &["main", "command", "error"]),
+    ("resolve", &["command", "bundle"]),
+    ("cli", &["main", "command", "log", "error"]),
+    ("doctor", &["command", "host"]),
+];
+
 /// Paths that reach outside the values a function is given.
 const FORBIDDEN_PATHS: &[&str] = &[
     "std::fs",
@@ -342,6 +352,72 @@ fn only_apply_changes_documents() {
         }
     }
     assert_eq!(callers, ["edit::apply"]);
+}
+
+/// The modules of the crate that a source names, by its own module.
+fn modules_named(file: &[&str], found: &[(usize, Found)]) -> Vec<(usize, String)> {
+    let named = |path: &str| {
+        let mut parts = path.split("::");
+        let own = matches!(parts.next(), Some("crate" | "kusabi"));
+        own.then(|| parts.next().map(str::to_owned)).flatten()
+    };
+    found
+        .iter()
+        .filter_map(|(line, found)| match found {
+            Found::Path(path) => named(path).map(|name| (*line, name)),
+            _ => None,
+        })
+        .filter(|(_, name)| Some(&name.as_str()) != file.first())
+        .collect()
+}
+
+fn against_the_order(file: &[&str], found: &[(usize, Found)]) -> Vec<String> {
+    let top = file.first().copied().unwrap_or("main");
+    let allowed = |name: &str| {
+        let rule = ONE_WAY.iter().find(|(module, _)| *module == name);
+        rule.is_none_or(|(_, above)| above.contains(&top))
+    };
+    modules_named(file, found)
+        .into_iter()
+        .filter(|(_, name)| !allowed(name))
+        .map(|(line, name)| format!("{line}: {top} names {name}"))
+        .collect()
+}
+
+#[test]
+fn what_stands_below_does_not_name_what_stands_above() {
+    let mut files = Vec::new();
+    rust_files(&source_root(), &mut files);
+    let mut report = Vec::new();
+    for file in files {
+        let module = module_of(&file);
+        let module: Vec<&str> = module.iter().map(String::as_str).collect();
+        for line in against_the_order(&module, &scan_file(&file)) {
+            report.push(format!("{}:{line}", file.display()));
+        }
+    }
+    assert!(report.is_empty(), "upside down:\n{}", report.join("\n"));
+    for (name, _) in ONE_WAY {
+        assert!(source_root().join(name).is_dir(), "src/{name} is not there");
+    }
+    // The check can fail.
+    let upside_down =
+        |module: &[&str], source: &str| against_the_order(module, &scan(source, module));
+    assert_eq!(
+        upside_down(&["bundle", "facts"], "use crate::command::requests::plan;"),
+        ["1: bundle names command"]
+    );
+    assert_eq!(
+        upside_down(&["resolve"], "use super::bundle::Machine;"),
+        ["1: resolve names bundle"]
+    );
+    assert_eq!(
+        upside_down(
+            &["host", "nodes"],
+            "fn f() { crate::{cli::Command, doctor::x}; }"
+        ),
+        ["1: host names cli"]
+    );
 }
 
 fn impurities(source: &str) -> Vec<String> {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::nested;
 use crate::cgroup::parent::Migration;
-use crate::command::rootless::conversion;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Plan};
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
 use crate::policy::Policy;
 use crate::request::Flags;
+use crate::resolve::rootless::conversion;
 use crate::service::{
     ImageConfig, Overrides, SecretProvider, Service, ServiceError, ServiceFile, Socket, VolumeName,
     assemble, container_id,

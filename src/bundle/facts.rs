@@ -10,13 +10,13 @@ use super::gpus;
 use crate::cdi::Mode;
 use crate::cgroup::nested;
 use crate::cgroup::parent::{self, Migration, Wish};
-use crate::command::leases::{Holder, Picker};
-use crate::command::requests::{Situation, plan};
 use crate::document::Document;
 use crate::edit::Plan;
 use crate::error::{Error, Result};
 use crate::host::{gpu, users};
 use crate::request;
+use crate::resolve::picker::{Holder, Picker};
+use crate::resolve::{Situation, plan};
 use crate::service::{
     Facts, ImageUser, ServiceError, StorageKind, UserDatabase, VolumeName, resolve,
 };

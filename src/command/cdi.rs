@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{cdi_text, output};
-use crate::cdi::{CdiError, QualifiedName, Registry, Spec, Wanted, search_path};
+use crate::cdi::{CdiError, QualifiedName, Registry, Spec, Wanted};
 use crate::cli::{Cdi, CdiFormat, CdiList, CdiShow, CdiValidate};
 use crate::edit::Source;
 use crate::error::Result;
-use crate::host::cdi_dirs;
+use crate::host::cdi_dirs::{self, registry};
 use crate::policy::Policy;
 
 /// Does what was asked.
@@ -26,46 +26,6 @@ pub(super) fn run(arguments: &Cdi, policy: &Policy) -> Result<()> {
         Cdi::Show(arguments) => show(arguments, configured),
         Cdi::Validate(arguments) => validate(arguments, configured),
     }
-}
-
-/// Reads the specifications of `explicit` directories, or, without any, of the
-/// places where they are looked for on this host; `configured` are the policy's,
-/// and `host` is the root of the host's files. Where that is not this one, this
-/// one's environment and user count for nothing.
-pub(crate) fn registry(explicit: &[PathBuf], configured: &[PathBuf], host: &Path) -> Registry {
-    let here = host == Path::new("/");
-    let spec_dirs = here.then(|| std::env::var("CDI_SPEC_DIRS").ok()).flatten();
-    let user_dir = here.then(user_dir).flatten();
-    // They are looked up from the host's root, not from where we are.
-    let absolute = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-    let explicit: Vec<PathBuf> = match here {
-        true => explicit.iter().map(absolute).collect(),
-        false => explicit.to_vec(),
-    };
-    let dirs = search_path(
-        &explicit,
-        user_dir.as_deref(),
-        spec_dirs.as_deref(),
-        configured,
-    );
-    let options = cdi_dirs::Options {
-        root: host.to_owned(),
-        ..cdi_dirs::Options::default()
-    };
-    let files = cdi_dirs::read(&dirs, &options);
-    Registry::load(dirs, files)
-}
-
-/// Where callers without privilege keep specifications of their own.
-fn user_dir() -> Option<PathBuf> {
-    if nix::unistd::geteuid().is_root() {
-        return None;
-    }
-    let config = std::env::var_os("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_absolute())
-        .or_else(|| std::env::home_dir().map(|home| home.join(".config")))?;
-    Some(config.join("cdi"))
 }
 
 /// Lists the devices. What is broken or in conflict does not make listing the

@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
-use super::leases::{Holder, Picker};
 use super::output;
-use super::requests::{self, Situation};
 use crate::cdi::Mode;
 use crate::cli::{Action, DevicesOf, Heal, TableFormat};
 use crate::document::Document;
@@ -15,6 +13,8 @@ use crate::edit::{self, Edit, Plan, PlannedEdit, Source};
 use crate::error::{Error, Result};
 use crate::lease::Container;
 use crate::request::{self, Flags, Requests};
+use crate::resolve::picker::{Holder, Picker};
+use crate::resolve::{self, Situation};
 use crate::runtime::RuntimeError;
 use crate::runtime::injected::Injected;
 use crate::runtime::live::change::{Change, carry_out, heal as heal_one};
@@ -196,7 +196,7 @@ impl<'a> Asked<'a> {
         };
         // What is asked for by name is not picked.
         let mut picker = Picker::new(Holder::Nobody, situation.host);
-        requests::plan(&requests, &situation, &mut picker).map(|(plan, _)| plan)
+        resolve::plan(&requests, &situation, &mut picker).map(|(plan, _)| plan)
     }
 
     fn add(&self) -> Result<Outcome> {

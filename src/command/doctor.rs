@@ -4,13 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::cdi;
 use super::context::Loaded;
 use super::output;
 use crate::cli::{CdiFormat, Doctor};
 use crate::doctor::{self, Finding, Level, Machine, Survey};
 use crate::error::{Error, Result};
-use crate::host::{caller::in_user_namespace, gpu, policy_file, survey};
+use crate::host::{caller::in_user_namespace, cdi_dirs, gpu, policy_file, survey};
 use crate::lease;
 use crate::policy::Use;
 
@@ -33,7 +32,7 @@ pub(super) fn run(arguments: &Doctor, policy: &Loaded) -> Result<()> {
                 .as_ref()
                 .map_or(&[][..], |policy| &policy.devices.cdi_dirs);
             (
-                cdi::registry(&[], configured, Path::new("/")),
+                cdi_dirs::registry(&[], configured, Path::new("/")),
                 machine(policy),
             )
         }

@@ -5,9 +5,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::leases::{Holder, Picker};
-use super::requests::{self, Situation};
-use super::rootless;
 use crate::cdi::Mode;
 use crate::cli::Devices;
 use crate::document::Document;
@@ -17,6 +14,8 @@ use crate::host::caller::caller;
 use crate::lease::{Container, Reservation};
 use crate::policy::Policy;
 use crate::request::{self, Flags};
+use crate::resolve::picker::{Holder, Picker};
+use crate::resolve::{self, Situation, rootless};
 use crate::rootless::Caller;
 use crate::runtime::state::write_atomically;
 
@@ -131,7 +130,7 @@ pub fn prepare(
     };
     let caller = caller();
     let mut picker = Picker::new(holder(options, &caller), situation.host);
-    let (mut plan, named) = requests::plan(&requests, &situation, &mut picker)?;
+    let (mut plan, named) = resolve::plan(&requests, &situation, &mut picker)?;
     let lease = picker.finish(&plan, &named)?;
     let mut applied = edit::apply_traced(&original, &plan)?;
     let conversion = rootless::conversion(&caller, &applied.document, &plan)?;

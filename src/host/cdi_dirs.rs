@@ -18,7 +18,7 @@ use pathrs::flags::OpenFlags;
 
 use super::nodes::{io_error, is_absent, metadata};
 pub use super::trust::Trusted;
-use crate::cdi::{MAX_FILE_SIZE, SpecFile};
+use crate::cdi::{MAX_FILE_SIZE, Registry, SpecFile, search_path};
 
 /// Where and for whom to read.
 #[derive(Debug, Clone)]
@@ -36,6 +36,46 @@ impl Default for Options {
             trusted: Trusted::here(),
         }
     }
+}
+
+/// Reads the specifications of `explicit` directories, or, without any, of the
+/// places where they are looked for on this host; `configured` are the policy's,
+/// and `host` is the root of the host's files. Where that is not this one, this
+/// one's environment and user count for nothing.
+pub fn registry(explicit: &[PathBuf], configured: &[PathBuf], host: &Path) -> Registry {
+    let here = host == Path::new("/");
+    let spec_dirs = here.then(|| std::env::var("CDI_SPEC_DIRS").ok()).flatten();
+    let user_dir = here.then(user_dir).flatten();
+    // They are looked up from the host's root, not from where we are.
+    let absolute = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    let explicit: Vec<PathBuf> = match here {
+        true => explicit.iter().map(absolute).collect(),
+        false => explicit.to_vec(),
+    };
+    let dirs = search_path(
+        &explicit,
+        user_dir.as_deref(),
+        spec_dirs.as_deref(),
+        configured,
+    );
+    let options = Options {
+        root: host.to_owned(),
+        ..Options::default()
+    };
+    let files = read(&dirs, &options);
+    Registry::load(dirs, files)
+}
+
+/// Where callers without privilege keep specifications of their own.
+fn user_dir() -> Option<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let config = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| std::env::home_dir().map(|home| home.join(".config")))?;
+    Some(config.join("cdi"))
 }
 
 /// Reads `*.json` and `*.yaml` of each directory, not recursively, by name; the

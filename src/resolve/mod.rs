@@ -1,18 +1,24 @@
 //! From what is asked for to the plan: CDI devices by name, GPUs from CDI files
 //! or a built-in profile, sharing, the cgroup's parent. The host is looked at
 //! only as far as something asks for it.
+//!
+//! Commands and [`bundle`](crate::bundle) stand above this module, and it knows
+//! neither: what a plan is made for comes as a [`Situation`]. It decides and
+//! looks things up, and it changes nothing but the store of leases.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::cdi;
-use super::leases::Picker;
+pub(crate) mod picker;
+pub(crate) mod rootless;
+
+use self::picker::Picker;
 use crate::cdi::{Context, Mode, QualifiedName, Registry, Wanted};
 use crate::document::Document;
 use crate::edit::{Edit, IdMapping, NamespaceKind, Note, Origin, Plan, Rule, Source};
 use crate::error::{Error, Result};
 use crate::gpu::{self, Defaults, GpuRequest, Inventory, Route, Vendor};
-use crate::host::{gpu as host_gpu, policy_file};
+use crate::host::{cdi_dirs, gpu as host_gpu, policy_file};
 use crate::lease::Wanted as Held;
 use crate::policy::Policy;
 use crate::request::{GpuWish, RequestError, Requests};
@@ -124,7 +130,7 @@ struct Outcome {
 
 impl Situation<'_> {
     fn registry(&self) -> Registry {
-        cdi::registry(self.cdi_dirs, &self.policy.devices.cdi_dirs, self.host)
+        cdi_dirs::registry(self.cdi_dirs, &self.policy.devices.cdi_dirs, self.host)
     }
 
     /// Resolves CDI devices against the host's files.

@@ -17,7 +17,8 @@ use crate::service::{
     assemble, container_id,
 };
 
-use super::directory::{self, Built};
+use super::build::{self, Built};
+use super::directory;
 use super::facts;
 
 /// Whose numbers, users and variables a specification has.
@@ -335,7 +336,7 @@ impl BundleBuilder {
         let rootfs = self.rootfs.as_deref().map(directory::real).transpose()?;
         let spec = self.spec()?;
         spec.migrate()?;
-        directory::build(out, rootfs.as_deref(), spec)
+        build::build(out, rootfs.as_deref(), spec)
     }
 
     /// Writes `config.json` alone into a directory that exists.
@@ -346,7 +347,7 @@ impl BundleBuilder {
     pub fn write_config(&self, out: &Path) -> Result<BundleSpec> {
         let spec = self.spec()?;
         spec.migrate()?;
-        directory::write_config(out, spec.document())?;
+        build::write_config(out, spec.document())?;
         Ok(spec)
     }
 }

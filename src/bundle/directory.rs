@@ -1,53 +1,46 @@
-//! Bundle directories: made, replaced and removed through one descriptor, so that
-//! a name which is exchanged meanwhile leads nowhere else.
+//! A directory that is worked in through one descriptor, so that a name which is
+//! exchanged meanwhile leads nowhere else.
 //!
-//! Nothing is followed out of the directory and nothing is removed that the
-//! marker does not account for: a link is removed and never what it names, a
-//! directory only when it is empty, and `rmdir` refuses what is mounted on.
+//! Nothing is followed out of it. Files appear whole or not at all; until one has
+//! replaced another it has a name that its own content accounts for
+//! ([`beside`]), so that what a killed process leaves can be told from what
+//! somebody else put there.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, geteuid, symlinkat, unlinkat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, RenameFlags, openat, renameat, renameat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
 
 use super::BundleError;
-use super::builder::BundleSpec;
-use super::marker::{Identity, MARKER, Marker, Rootfs, digest};
-use crate::document::Document;
+use super::marker::{Identity, digest};
 use crate::error::{Error, Result};
+use crate::runtime::fault::{Step, point};
 
-const CONFIG: &str = "config.json";
-const ROOTFS: &str = "rootfs";
-
-/// Far above any real one.
-const MAX_MARKER: u64 = 64 << 10;
-
-/// A bundle that has been written.
-#[derive(Debug)]
-pub struct Built {
-    /// Its directory, absolute.
-    pub path: PathBuf,
-    /// What is in its `config.json`.
-    pub spec: BundleSpec,
+/// Whether a file may be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// No: whatever has the name is somebody else's.
+    New,
+    /// Yes: it is replaced. The step is that of the new one being whole, beside it.
+    Replace(Step),
 }
 
 /// A directory, held open and locked.
-struct Directory {
-    path: PathBuf,
+pub(super) struct Directory {
+    pub path: PathBuf,
     open: Flock<File>,
 }
 
 impl Directory {
     /// Opens `path` itself: not what a symbolic link there names.
-    fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let file = fs::OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
@@ -66,12 +59,16 @@ impl Directory {
         })
     }
 
-    fn fd(&self) -> Option<RawFd> {
+    pub fn fd(&self) -> Option<RawFd> {
         Some(self.open.as_raw_fd())
     }
 
-    fn failed(&self, action: &'static str, name: &str, errno: Errno) -> Error {
+    pub fn failed(&self, action: &'static str, name: &str, errno: Errno) -> Error {
         Error::io(action, self.path.join(name), errno.into())
+    }
+
+    pub fn foreign(&self, name: &str, reason: &str) -> Error {
+        foreign(&self.path.join(name), reason)
     }
 
     /// What `openat` of `name` has just returned.
@@ -83,7 +80,7 @@ impl Directory {
             .map_err(|e| Error::io("open", self.path.join(name), e))
     }
 
-    fn identity(&self) -> Result<Identity> {
+    pub fn identity(&self) -> Result<Identity> {
         let meta = self.open.metadata();
         let meta = meta.map_err(|e| Error::io("stat", &self.path, e))?;
         Ok(Identity {
@@ -93,7 +90,7 @@ impl Directory {
     }
 
     /// What is called `name`, links not followed.
-    fn stat(&self, name: &str) -> Result<Option<FileStat>> {
+    pub fn stat(&self, name: &str) -> Result<Option<FileStat>> {
         match fstatat(self.fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::ENOENT) => Ok(None),
@@ -102,7 +99,7 @@ impl Directory {
     }
 
     /// Every name but `.` and `..`, sorted.
-    fn names(&self, below: &str) -> Result<Vec<String>> {
+    pub fn names(&self, below: &str) -> Result<Vec<String>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let list = Dir::openat(self.fd(), below, flags, Mode::empty());
         let mut list = list.map_err(|errno| self.failed("open", below, errno))?;
@@ -119,15 +116,15 @@ impl Directory {
     }
 
     /// The content of a regular file that is ours or root's.
-    fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    pub fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         match self.stat(name)? {
             None => return Ok(None),
             Some(stat) if !is(&stat, SFlag::S_IFREG) => {
-                return Err(foreign(&self.path.join(name), "is not a regular file"));
+                return Err(self.foreign(name, "is not a regular file"));
             }
-            Some(stat) if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() => {
+            Some(stat) if !is_trusted(&stat) => {
                 let reason = format!("belongs to uid {}", stat.st_uid);
-                return Err(foreign(&self.path.join(name), &reason));
+                return Err(self.foreign(name, &reason));
             }
             Some(_) => {}
         }
@@ -142,144 +139,137 @@ impl Directory {
         Ok(Some(bytes))
     }
 
-    /// Replaces a file whole or not at all. For its owner alone: a configuration
+    /// Writes a file whole or not at all. For its owner alone: a configuration
     /// holds what secrets were resolved to.
-    fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let temporary = format!(".{name}.{}", std::process::id());
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let file = openat(self.fd(), temporary.as_str(), flags, mode);
-        let mut file = self.own(&temporary, file)?;
-        let written = file
-            .write_all(content)
-            .and_then(|()| file.sync_all())
-            .map_err(|e| Error::io("write", self.path.join(name), e))
-            .and_then(|()| {
-                renameat(self.fd(), temporary.as_str(), self.fd(), name)
-                    .map_err(|errno| self.failed("rename", name, errno))
-            });
-        if written.is_err() {
-            // The error that is reported is the first one.
-            let _ = self.remove(&temporary, UnlinkatFlags::NoRemoveDir);
+    pub fn write(&self, name: &str, content: &[u8], way: Way) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+        match openat(self.fd(), ".", flags, owner_only()) {
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR) => self.write_named(name, content, way),
+            file => self.write_nameless(name, content, way, self.own(name, file)?),
         }
-        written
     }
 
-    fn remove(&self, name: &str, flag: UnlinkatFlags) -> Result<()> {
+    /// With a file that has no name before it is whole.
+    fn write_nameless(&self, name: &str, content: &[u8], way: Way, mut file: File) -> Result<()> {
+        self.fill(name, &mut file, content)?;
+        let link = |name: &str| {
+            let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let follow = AtFlags::AT_SYMLINK_FOLLOW;
+            linkat(None, nameless.as_str(), self.fd(), name, follow)
+                .map_err(|errno| self.failed("link", name, errno))
+        };
+        match way {
+            Way::New => link(name),
+            Way::Replace(step) => {
+                let temporary = beside(name, content);
+                link(&temporary)?;
+                self.put_in_place(&temporary, name, way, step)
+            }
+        }
+    }
+
+    /// On file systems that know no file without a name.
+    fn write_named(&self, name: &str, content: &[u8], way: Way) -> Result<()> {
+        let temporary = beside(name, content);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = openat(self.fd(), temporary.as_str(), flags, owner_only());
+        let mut file = self.own(&temporary, file)?;
+        if let Err(error) = self.fill(name, &mut file, content) {
+            // The error that is reported is the first one.
+            let _ = self.remove(&temporary, UnlinkatFlags::NoRemoveDir);
+            return Err(error);
+        }
+        let step = match way {
+            Way::New => Step::BuildNewConfig,
+            Way::Replace(step) => step,
+        };
+        self.put_in_place(&temporary, name, way, step)
+    }
+
+    fn fill(&self, name: &str, file: &mut File, content: &[u8]) -> Result<()> {
+        file.write_all(content)
+            .and_then(|()| file.sync_all())
+            .map_err(|e| Error::io("write", self.path.join(name), e))
+    }
+
+    fn put_in_place(&self, temporary: &str, name: &str, way: Way, step: Step) -> Result<()> {
+        let done = point(step).and_then(|()| {
+            match way {
+                Way::New => self.rename_to_new(temporary, name),
+                Way::Replace(_) => renameat(self.fd(), temporary, self.fd(), name),
+            }
+            .map_err(|errno| self.failed("rename", name, errno))
+        });
+        if done.is_err() {
+            // The error that is reported is the first one.
+            let _ = self.remove(temporary, UnlinkatFlags::NoRemoveDir);
+        }
+        done
+    }
+
+    /// Gives what is called `old` a name that nothing has.
+    pub fn rename_to_new(&self, old: &str, new: &str) -> nix::Result<()> {
+        let flag = RenameFlags::RENAME_NOREPLACE;
+        renameat2(self.fd(), old, self.fd(), new, flag)
+    }
+
+    pub fn remove(&self, name: &str, flag: UnlinkatFlags) -> Result<()> {
         match unlinkat(self.fd(), name, flag) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(self.failed("remove", name, errno)),
         }
     }
 
-    /// The marker, if there is one that speaks of this directory.
-    fn marker(&self) -> Result<Option<Marker>> {
-        let Some(bytes) = self.read(MARKER, MAX_MARKER)? else {
-            return Ok(None);
+    /// Removes the directory by the name it has now, if that name is still its
+    /// own. It must be empty.
+    pub fn remove_itself(&self) -> Result<()> {
+        let link = format!("/proc/self/fd/{}", self.open.as_raw_fd());
+        let path = fs::read_link(&link).map_err(|e| Error::io("read", &link, e))?;
+        let meta = path.symlink_metadata();
+        let meta = meta.map_err(|e| Error::io("stat", &path, e))?;
+        let named = Identity {
+            dev: meta.dev(),
+            ino: meta.ino(),
         };
-        let path = self.path.join(MARKER);
-        let marker = Marker::parse(&bytes)
-            .ok_or_else(|| foreign(&path, "is no marker that this version of kusabi wrote"))?;
-        if marker.directory != self.identity()? {
-            return Err(foreign(
-                &path,
-                "was made in another directory: this one is a copy of a bundle, or was put in its place",
-            ));
+        if named != self.identity()? {
+            return Err(foreign(&path, "was exchanged while it was being removed"));
         }
-        Ok(Some(marker))
-    }
-
-    /// Whether `rootfs` is what the marker says; `false` where nothing is there.
-    fn has_rootfs(&self, marker: &Marker) -> Result<bool> {
-        let path = self.path.join(ROOTFS);
-        let Some(stat) = self.stat(ROOTFS)? else {
-            return Ok(false);
-        };
-        match &marker.rootfs {
-            Rootfs::Link(target) if is(&stat, SFlag::S_IFLNK) => {
-                let now = readlinkat(self.fd(), ROOTFS);
-                let now = now.map_err(|errno| self.failed("read", ROOTFS, errno))?;
-                if now.as_bytes() != target.as_bytes() {
-                    return Err(foreign(&path, "leads somewhere else than when it was made"));
-                }
-                Ok(true)
-            }
-            Rootfs::Directory(identity) if is(&stat, SFlag::S_IFDIR) => {
-                if *identity != identity_of(&stat) {
-                    return Err(foreign(
-                        &path,
-                        "is another directory than the one that was made, or has something mounted on it",
-                    ));
-                }
-                Ok(true)
-            }
-            _ => Err(foreign(&path, "is not what was made there")),
-        }
-    }
-
-    /// The same, for what is going to be removed: a directory must be empty.
-    fn has_removable_rootfs(&self, marker: &Marker) -> Result<bool> {
-        let there = self.has_rootfs(marker)?;
-        if there
-            && matches!(marker.rootfs, Rootfs::Directory(_))
-            && let Some(name) = self.names(ROOTFS)?.first()
-        {
-            return Err(foreign(
-                &self.path.join(ROOTFS),
-                &format!("is not empty, {name:?} is in it"),
-            ));
-        }
-        Ok(there)
-    }
-
-    fn remove_rootfs(&self, marker: &Marker) -> Result<()> {
-        let flag = match marker.rootfs {
-            Rootfs::Link(_) => UnlinkatFlags::NoRemoveDir,
-            Rootfs::Directory(_) => UnlinkatFlags::RemoveDir,
-        };
-        self.remove(ROOTFS, flag)
-    }
-
-    fn make_rootfs(&self) -> Result<Identity> {
-        let mode = Mode::from_bits_truncate(0o755);
-        match mkdirat(self.fd(), ROOTFS, mode) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(self.failed("mkdir", ROOTFS, errno)),
-        }
-        match self.stat(ROOTFS)? {
-            Some(stat) if is(&stat, SFlag::S_IFDIR) => Ok(identity_of(&stat)),
-            _ => Err(foreign(&self.path.join(ROOTFS), "is not a directory")),
-        }
-    }
-
-    /// Whether nothing is here that could be anybody's: at most what a build that
-    /// was killed leaves, an empty `rootfs`.
-    fn is_blank(&self) -> Result<bool> {
-        let names = self.names(".")?;
-        match names.as_slice() {
-            [] => Ok(true),
-            [only] if only == ROOTFS => {
-                let stat = self.stat(ROOTFS)?;
-                let directory = stat.is_some_and(|stat| is(&stat, SFlag::S_IFDIR));
-                Ok(directory && self.names(ROOTFS)?.is_empty())
-            }
-            _ => Ok(false),
-        }
+        fs::remove_dir(&path).map_err(|e| Error::io("remove", &path, e))
     }
 }
 
-fn is(stat: &FileStat, kind: SFlag) -> bool {
+/// The name of a file that is going to replace `name`: no name that anybody would
+/// choose, and none that another content would have.
+pub(super) fn beside(name: &str, content: &[u8]) -> String {
+    format!("{}{}", prefix(name), digest(content))
+}
+
+/// What [`beside`] begins with.
+pub(super) fn prefix(name: &str) -> String {
+    format!(".{}.", name.trim_start_matches('.'))
+}
+
+fn owner_only() -> Mode {
+    Mode::S_IRUSR | Mode::S_IWUSR
+}
+
+pub(super) fn is(stat: &FileStat, kind: SFlag) -> bool {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == kind
 }
 
-fn identity_of(stat: &FileStat) -> Identity {
+/// Ours or root's.
+pub(super) fn is_trusted(stat: &FileStat) -> bool {
+    stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
+}
+
+pub(super) fn identity_of(stat: &FileStat) -> Identity {
     Identity {
         dev: stat.st_dev,
         ino: stat.st_ino,
     }
 }
 
-fn foreign(path: &Path, reason: &str) -> Error {
+pub(super) fn foreign(path: &Path, reason: &str) -> Error {
     BundleError::Foreign {
         path: path.to_owned(),
         reason: reason.to_owned(),
@@ -305,159 +295,39 @@ pub(super) fn text(path: &Path) -> Result<String> {
     })
 }
 
-/// Writes a bundle into `out`, which is made, or empty, or a bundle of ours.
-pub(super) fn build(out: &Path, rootfs: Option<&Path>, spec: BundleSpec) -> Result<Built> {
-    // Others may pass through, as root of a user namespace must, and not look.
-    let made = match DirBuilder::new().mode(0o711).create(out) {
-        Ok(()) => true,
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(e) => return Err(Error::io("mkdir", out, e)),
-    };
-    let directory = Directory::open(out)?;
-    let old = directory.marker()?;
-    if old.is_none() && !directory.is_blank()? {
-        return Err(foreign(
-            out,
-            "is not empty and is no bundle that kusabi made; choose another directory, or write just the configuration with bundle write-config",
-        ));
-    }
-    let made = made || old.as_ref().is_some_and(|old| old.made);
-    let target = rootfs.map(text).transpose()?;
-    let written = write(&directory, old.as_ref(), target.as_deref(), made, &spec);
-    if written.is_err() && old.is_none() {
-        // Nothing of it was there before; the error that is reported is the
-        // first one.
-        for name in [CONFIG, MARKER] {
-            let _ = directory.remove(name, UnlinkatFlags::NoRemoveDir);
-        }
-        let _ = directory.remove(ROOTFS, UnlinkatFlags::NoRemoveDir);
-        let _ = directory.remove(ROOTFS, UnlinkatFlags::RemoveDir);
-        if made {
-            let _ = fs::remove_dir(out);
-        }
-    }
-    written?;
-    Ok(Built {
-        path: real(out)?,
-        spec,
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The marker speaks of what follows before it is there, so that a build that is
-/// killed leaves a bundle that can be replaced and removed.
-fn write(
-    directory: &Directory,
-    old: Option<&Marker>,
-    target: Option<&str>,
-    made: bool,
-    spec: &BundleSpec,
-) -> Result<()> {
-    if let Some(stat) = directory.stat(CONFIG)?
-        && !is(&stat, SFlag::S_IFREG)
-    {
-        return Err(foreign(
-            &directory.path.join(CONFIG),
-            "is not a regular file",
-        ));
+    fn names(directory: &Directory) -> Vec<String> {
+        directory.names(".").unwrap()
     }
-    if let Some(old) = old {
-        let stays = target.is_none() && matches!(old.rootfs, Rootfs::Directory(_));
-        let there = if stays {
-            directory.has_rootfs(old)?
-        } else {
-            directory.has_removable_rootfs(old)?
-        };
-        if there && !stays {
-            directory.remove_rootfs(old)?;
-        }
-    } else if target.is_some() {
-        directory.remove(ROOTFS, UnlinkatFlags::RemoveDir)?;
-    }
-    let rootfs = match target {
-        Some(target) => Rootfs::Link(target.to_owned()),
-        None => Rootfs::Directory(directory.make_rootfs()?),
-    };
-    let content = spec.bytes()?;
-    let marker = Marker::new(&spec.id, directory.identity()?, made, &content, rootfs);
-    let bytes = marker.bytes();
-    let bytes = bytes.map_err(|e| Error::io("write", &directory.path, e.into()))?;
-    directory.write(MARKER, &bytes)?;
-    if let Some(target) = target {
-        symlinkat(target, directory.fd(), ROOTFS)
-            .map_err(|errno| directory.failed("symlink", ROOTFS, errno))?;
-    }
-    directory.write(CONFIG, &content)
-}
 
-/// Writes `config.json` alone, in place of an earlier file of that name.
-///
-/// # Errors
-/// No directory; something other than a file is in the way.
-pub fn write_config(out: &Path, document: &Document) -> Result<()> {
-    let directory = Directory::open(&real(out)?)?;
-    if let Some(stat) = directory.stat(CONFIG)?
-        && !is(&stat, SFlag::S_IFREG)
-    {
-        return Err(foreign(&out.join(CONFIG), "is not a regular file"));
-    }
-    directory.write(CONFIG, &document.pretty()?)
-}
-
-/// Removes a bundle that [`build`] made: `config.json`, `rootfs` (the link, or
-/// the empty directory), the marker, and the directory if it was made, too.
-/// Either everything in it is ours, or nothing is removed. `changed` allows a
-/// `config.json` that somebody has changed since.
-///
-/// # Errors
-/// [`BundleError::Foreign`] names what kusabi did not make.
-pub fn clean(out: &Path, changed: bool) -> Result<()> {
-    let directory = Directory::open(out)?;
-    let marker = directory
-        .marker()?
-        .ok_or_else(|| foreign(out, "is no bundle that kusabi made"))?;
-    for name in directory.names(".")? {
-        if ![CONFIG, ROOTFS, MARKER].contains(&name.as_str()) {
-            return Err(foreign(
-                &out.join(&name),
-                "is not kusabi's, remove it first",
-            ));
+    /// With and without files that have no name before they are whole.
+    #[test]
+    fn files_appear_whole_and_replace_only_what_they_may() {
+        type Write = fn(&Directory, &str, &[u8], Way) -> Result<()>;
+        let ways: [Write; 2] = [Directory::write, Directory::write_named];
+        for write in ways {
+            let dir = tempfile::tempdir().unwrap();
+            let directory = Directory::open(dir.path()).unwrap();
+            let content = || fs::read_to_string(dir.path().join("a")).unwrap();
+            let replace = Way::Replace(Step::BuildNewConfig);
+            write(&directory, "a", b"one", Way::New).unwrap();
+            assert_eq!(content(), "one");
+            let error = write(&directory, "a", b"two", Way::New).unwrap_err();
+            assert!(error.to_string().ends_with("file exists"), "{error}");
+            assert_eq!(content(), "one");
+            write(&directory, "a", b"two", replace).unwrap();
+            assert_eq!(content(), "two");
+            assert_eq!(names(&directory), ["a"]);
+            // Something is called what the new one would be.
+            let other = beside("a", b"three");
+            fs::write(dir.path().join(&other), "foreign").unwrap();
+            let error = write(&directory, "a", b"three", replace).unwrap_err();
+            assert!(error.to_string().ends_with("file exists"), "{error}");
+            assert_eq!(names(&directory), [other.as_str(), "a"]);
+            assert_eq!(content(), "two");
         }
     }
-    directory.has_removable_rootfs(&marker)?;
-    let config = directory.read(
-        CONFIG,
-        u64::try_from(Document::MAX_BYTES).unwrap_or(u64::MAX),
-    )?;
-    if let Some(config) = config
-        && digest(&config) != marker.config
-        && !changed
-    {
-        return Err(foreign(
-            &out.join(CONFIG),
-            "was changed after it was built, remove it, or give --force",
-        ));
-    }
-    directory.remove_rootfs(&marker)?;
-    directory.remove(CONFIG, UnlinkatFlags::NoRemoveDir)?;
-    directory.remove(MARKER, UnlinkatFlags::NoRemoveDir)?;
-    if marker.made {
-        remove_itself(&directory)?;
-    }
-    Ok(())
-}
-
-/// Removes the directory by the name it has now, if that name is still its own.
-fn remove_itself(directory: &Directory) -> Result<()> {
-    let link = format!("/proc/self/fd/{}", directory.open.as_raw_fd());
-    let path = fs::read_link(&link).map_err(|e| Error::io("read", &link, e))?;
-    let meta = path.symlink_metadata();
-    let meta = meta.map_err(|e| Error::io("stat", &path, e))?;
-    let named = Identity {
-        dev: meta.dev(),
-        ino: meta.ino(),
-    };
-    if named != directory.identity()? {
-        return Err(foreign(&path, "was exchanged while it was being removed"));
-    }
-    fs::remove_dir(&path).map_err(|e| Error::io("remove", &path, e))
 }

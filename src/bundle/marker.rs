@@ -26,7 +26,10 @@ pub(super) struct Marker {
     /// Whether the directory was made, too.
     pub made: bool,
     /// SHA-256 of `config.json`.
-    pub config: String,
+    config: String,
+    /// SHA-256 of the one that it replaces, where that was ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaces: Option<String>,
     /// What `rootfs` is.
     pub rootfs: Rootfs,
 }
@@ -48,6 +51,9 @@ pub(super) enum Rootfs {
     Link(String),
     /// A directory.
     Directory(Identity),
+    /// A directory that was going to be made in the place of a link: any that is
+    /// empty.
+    Pending,
 }
 
 impl Marker {
@@ -64,8 +70,32 @@ impl Marker {
             directory,
             made,
             config: digest(config),
+            replaces: None,
             rootfs,
         }
+    }
+
+    /// The same, in place of an earlier one. Until the new `config.json` is there,
+    /// the old one counts as ours, too.
+    pub(super) fn replacing(self, old: &Self) -> Self {
+        Self {
+            replaces: Some(old.config.clone()),
+            ..self
+        }
+    }
+
+    /// The same while a directory is made in the place of the link.
+    pub(super) fn pending(&self) -> Self {
+        Self {
+            rootfs: Rootfs::Pending,
+            ..self.clone()
+        }
+    }
+
+    /// Whether this is the `config.json` that was made.
+    pub(super) fn accounts_for(&self, config: &[u8]) -> bool {
+        let found = digest(config);
+        found == self.config || Some(found) == self.replaces
     }
 
     /// Reads a marker; `None` for anything that we would not have written.

@@ -11,16 +11,22 @@
 //! What goes into a `config.json` is decided in [`service`](crate::service),
 //! which is pure, and by the same plan as that of every other `config.json`.
 //! This module looks things up and writes. A directory that it makes has a
-//! marker, and only what the marker accounts for is ever replaced or removed.
+//! marker, and only what the marker accounts for is ever replaced or removed;
+//! whenever a process that works in one is killed, the next can build there, and
+//! remove what is there.
 
+mod build;
 mod builder;
+mod clean;
+mod contents;
 mod directory;
 mod facts;
 mod gpus;
 mod marker;
 
+pub use build::{Built, write_config};
 pub use builder::{BundleBuilder, BundleSpec, Machine};
-pub use directory::{Built, clean, write_config};
+pub use clean::clean;
 pub use marker::MARKER;
 
 use std::path::PathBuf;

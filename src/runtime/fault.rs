@@ -87,6 +87,27 @@ steps! {
     DeleteLease = "delete.lease",
     /// delete: the state directory is gone.
     DeleteState = "delete.state",
+    /// bundle build: the directory is there, in it its empty `rootfs` if it has one.
+    BuildDirectory = "build.directory",
+    /// bundle build: the marker that replaces an earlier one is whole, beside it.
+    BuildNewMarker = "build.new-marker",
+    /// bundle build: the marker is there.
+    BuildMarker = "build.marker",
+    /// bundle build: `rootfs` is there.
+    BuildRootfs = "build.rootfs",
+    /// bundle build and write-config: the `config.json` that replaces an earlier
+    /// one is whole, beside it.
+    BuildNewConfig = "build.new-config",
+    /// bundle build: `config.json` is there.
+    BuildConfig = "build.config",
+    /// bundle clean: `rootfs` has another name.
+    CleanRootfsAside = "clean.rootfs-aside",
+    /// bundle clean: `rootfs` is gone.
+    CleanRootfs = "clean.rootfs",
+    /// bundle clean: `config.json` has another name.
+    CleanConfigAside = "clean.config-aside",
+    /// bundle clean: `config.json` is gone.
+    CleanConfig = "clean.config",
 }
 
 /// A step is done. Fails only where a test has asked for it.

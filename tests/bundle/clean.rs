@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::support::{Workspace, web};
 
@@ -293,4 +295,44 @@ fn what_is_mounted_inside_is_never_reached() {
         assert!(bait.is_dir());
     });
     ended.join().unwrap();
+}
+
+/// An editor that saves while the bundle is being removed: its file is there
+/// afterwards, whatever became of the bundle.
+#[test]
+fn what_is_put_in_the_place_of_ours_meanwhile_is_never_lost() {
+    let workspace = Workspace::new();
+    workspace.write("service.yaml", web(""));
+    let out = workspace.path().join("out");
+    let mine = workspace.path().join("mine");
+    let mut met = 0;
+    for round in 0..100_u32 {
+        let args = ["bundle", "build", "--service", "service.yaml", "--no-probe"];
+        workspace
+            .call(&[&args[..], &["--rootfs", "rootfs", "out"]].concat())
+            .quiet();
+        fs::write(&mine, "mine").unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let editor = std::thread::spawn({
+            let (ended, mine, config) = (ended.clone(), mine.clone(), out.join("config.json"));
+            // `rootfs` is the first to go.
+            let first = out.join(if round % 2 == 0 {
+                "rootfs"
+            } else {
+                "config.json"
+            });
+            move || {
+                while first.symlink_metadata().is_ok() && !ended.load(Ordering::Acquire) {}
+                (0..round).for_each(|_| std::hint::spin_loop());
+                fs::rename(mine, config).is_ok() && !ended.load(Ordering::Acquire)
+            }
+        });
+        let done = workspace.call(&["bundle", "clean", "out"]);
+        ended.store(true, Ordering::Release);
+        met += u32::from(editor.join().unwrap());
+        let kept = || listing(&out).iter().any(|line| line.ends_with(" mine"));
+        assert!(mine.exists() || kept(), "round {round}: {done:?}");
+        let _ = fs::remove_dir_all(&out);
+    }
+    assert!(met > 0, "the editor was never in time");
 }

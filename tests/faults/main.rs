@@ -12,6 +12,7 @@
     clippy::print_stderr
 )]
 
+mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
 mod scene;
@@ -33,6 +34,8 @@ enum Operation {
     Start,
     Exec,
     Delete,
+    Build,
+    Clean,
 }
 
 fn operation(step: Step) -> Operation {
@@ -61,6 +64,15 @@ fn operation(step: Step) -> Operation {
         | Step::DeleteHooks
         | Step::DeleteLease
         | Step::DeleteState => Operation::Delete,
+        Step::BuildDirectory
+        | Step::BuildNewMarker
+        | Step::BuildMarker
+        | Step::BuildRootfs
+        | Step::BuildNewConfig
+        | Step::BuildConfig => Operation::Build,
+        Step::CleanRootfsAside | Step::CleanRootfs | Step::CleanConfigAside | Step::CleanConfig => {
+            Operation::Clean
+        }
     }
 }
 

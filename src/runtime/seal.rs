@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::RuntimeError;
 use crate::error::{Error, Result};
@@ -158,9 +159,19 @@ fn copy(exe: &Path) -> io::Result<OwnedFd> {
         }
         target.write_all(&buffer[..n])?;
     }
-    sys::seal_memfd(target.as_fd())?;
-    Ok(target.into())
+    // Where another processor has not let go of a page that was just written, the
+    // kernel waits a moment and gives up. Nothing tells when that is over.
+    let end = Instant::now() + SEAL_WITHIN;
+    loop {
+        match sys::seal_memfd(target.as_fd()) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => {}
+            sealed => return sealed.map(|()| target.into()),
+        }
+    }
 }
+
+/// How long a busy machine may keep a copy from being sealed.
+const SEAL_WITHIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

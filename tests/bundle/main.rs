@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod given;
 mod json_schema;
 mod support;
 
@@ -22,5 +23,6 @@ mod engines;
 mod golden;
 mod image;
 mod inside;
+mod library;
 mod nested;
 mod schema;

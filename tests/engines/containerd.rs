@@ -50,7 +50,7 @@ impl<'g> Containerd<'g> {
             .args(args)
     }
 
-    fn ctr(&self, args: &[&str]) -> Output {
+    pub fn ctr(&self, args: &[&str]) -> Output {
         self.call(args).output()
     }
 

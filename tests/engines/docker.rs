@@ -1,6 +1,7 @@
 //! dockerd with this runtime among its `runtimes`.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -11,16 +12,17 @@ use crate::ground::{DEVICE, Daemon, Ground, SHOW_DEVICE, SHOWN_DEVICE, path, unt
 
 const IMAGE: &str = "kusabi-test:1";
 
-struct Docker<'g> {
+pub struct Docker<'g> {
     ground: &'g Ground<'g>,
     // Ends before containerd does.
     _daemon: Daemon,
 }
 
 impl<'g> Docker<'g> {
-    fn start(ground: &'g Ground<'g>, containerd: &Containerd<'_>) -> Self {
+    /// `other` is one more runtime, of that name.
+    pub fn start(ground: &'g Ground<'g>, containerd: &Containerd<'_>, other: &Path) -> Self {
         let at = |name: &str| ground.path(name);
-        let mut runtimes = json!({"kusabi": {"path": ground.runtime}});
+        let mut runtimes = json!({"kusabi": {"path": ground.runtime}, "other": {"path": other}});
         if let Some(runc) = Runtime::peer(Kind::Runc) {
             runtimes["debian-runc"] = json!({"path": runc.path});
         }
@@ -59,11 +61,16 @@ impl<'g> Docker<'g> {
             .args(args)
     }
 
-    fn docker(&self, args: &[&str]) -> Output {
+    pub fn docker(&self, args: &[&str]) -> Output {
         self.call(args).output()
     }
 
-    fn run_call(&self, options: &[&str], command: &[&str]) -> Spawn {
+    pub fn import(&self) {
+        self.docker(&["import", path(&self.ground.image()), IMAGE])
+            .succeeded();
+    }
+
+    pub fn run_call(&self, options: &[&str], command: &[&str]) -> Spawn {
         self.call(&["run", "--network=none"])
             .args(options)
             .arg(IMAGE)
@@ -91,10 +98,8 @@ fn docker_runs_and_execs(sandbox: &Sandbox) {
     }
     let ground = Ground::new(sandbox);
     let containerd = Containerd::start(&ground);
-    let docker = Docker::start(&ground, &containerd);
-    docker
-        .docker(&["import", path(&ground.image()), IMAGE])
-        .succeeded();
+    let docker = Docker::start(&ground, &containerd, &ground.runtime);
+    docker.import();
 
     let run = |command: &[&str]| docker.run(&["--rm"], command);
     assert_eq!(run(&["echo", "hi"]).succeeded().stdout, "hi\n");

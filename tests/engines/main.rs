@@ -1,5 +1,6 @@
 //! Debian's engines with the runtime under test: podman as root and as a plain
-//! user, containerd through runc's shim, dockerd.
+//! user, containerd through runc's shim, dockerd; and what they are to a built
+//! bundle: what they give a container, and the image layouts that they write.
 //!
 //! Each engine sees a host of its own (see `ground`): a private mount namespace
 //! in which `/etc` is an overlay and `/run` is empty, with storage and sockets in
@@ -18,5 +19,7 @@ mod common;
 mod containerd;
 mod contrib;
 mod docker;
+mod given;
 mod ground;
+mod layouts;
 mod podman;

@@ -16,10 +16,10 @@ use crate::ground::{DEVICE, Ground, SHOW_DEVICE, SHOWN_DEVICE, path, until_it_sa
 const UID: u32 = 61_742;
 const IMAGE: &str = "localhost/kusabi-test:1";
 
-struct Podman<'g> {
+pub struct Podman<'g> {
     ground: &'g Ground<'g>,
     rootless: bool,
-    runtime: PathBuf,
+    pub runtime: PathBuf,
     home: PathBuf,
     /// What podman keeps while it runs: it refuses a path of more than fifty
     /// characters, so this one lies right under the sandbox.
@@ -27,7 +27,7 @@ struct Podman<'g> {
 }
 
 impl<'g> Podman<'g> {
-    fn new(ground: &'g Ground<'g>, rootless: bool) -> Self {
+    pub fn new(ground: &'g Ground<'g>, rootless: bool) -> Self {
         let home = ground.path("home");
         let run = ground.path("r");
         make_dir(&home);
@@ -94,7 +94,7 @@ impl<'g> Podman<'g> {
             .args(args)
     }
 
-    fn podman(&self, args: &[&str]) -> Output {
+    pub fn podman(&self, args: &[&str]) -> Output {
         self.call(args).output()
     }
 
@@ -115,7 +115,7 @@ impl<'g> Podman<'g> {
         options
     }
 
-    fn run(&self, options: &[&str], command: &[&str]) -> Output {
+    pub fn run(&self, options: &[&str], command: &[&str]) -> Output {
         self.run_call(options, command).output()
     }
 

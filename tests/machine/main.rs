@@ -18,6 +18,7 @@ mod leaks;
 mod limits;
 mod reader;
 mod rootless;
+mod service;
 mod stays;
 
 use std::path::PathBuf;

@@ -102,6 +102,11 @@ impl Workspace {
             "host/proc/self/status",
             "Name:\tx\nCapBnd:\t000001ffffffffff\n",
         );
+        // A process there that may not pass everything on.
+        write(
+            "bounded/proc/self/status",
+            "Name:\tx\nCapBnd:\t000001fffeffffff\n",
+        );
         write(
             "image.json",
             r#"{"architecture": "amd64", "os": "linux", "config": {

@@ -12,7 +12,7 @@ pub enum BundleCommand {
     /// `bundle build`
     Build(Box<BundleBuild>),
     /// `bundle spec`
-    Spec(Box<BundleSpecArguments>),
+    Spec(Box<BundleOf>),
     /// `bundle write-config`
     WriteConfig(Box<BundleWriteConfig>),
     /// `bundle clean`
@@ -116,9 +116,10 @@ pub struct Elsewhere {
     pub host_env: Vec<String>,
 }
 
-/// Arguments of `bundle build`.
+/// What a bundle is made of: the arguments of `bundle spec`, and of the commands
+/// that write one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct BundleBuild {
+pub struct BundleOf {
     /// The service.
     #[command(flatten)]
     pub service: ServiceOptions,
@@ -128,37 +129,25 @@ pub struct BundleBuild {
     /// Devices beyond those that the service asks for.
     #[command(flatten)]
     pub devices: Devices,
+}
+
+/// Arguments of `bundle build`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct BundleBuild {
+    /// What it is made of.
+    #[command(flatten)]
+    pub of: BundleOf,
     /// The new directory [default: bundles/ID below --root]
     #[arg(value_name = "directory")]
     pub out: Option<PathBuf>,
 }
 
-/// Arguments of `bundle spec`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct BundleSpecArguments {
-    /// The service.
-    #[command(flatten)]
-    pub service: ServiceOptions,
-    /// Its machine.
-    #[command(flatten)]
-    pub elsewhere: Elsewhere,
-    /// Devices beyond those that the service asks for.
-    #[command(flatten)]
-    pub devices: Devices,
-}
-
 /// Arguments of `bundle write-config`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct BundleWriteConfig {
-    /// The service.
+    /// What it is made of.
     #[command(flatten)]
-    pub service: ServiceOptions,
-    /// Its machine.
-    #[command(flatten)]
-    pub elsewhere: Elsewhere,
-    /// Devices beyond those that the service asks for.
-    #[command(flatten)]
-    pub devices: Devices,
+    pub of: BundleOf,
     /// The directory that gets config.json
     #[arg(value_name = "directory")]
     pub out: Option<PathBuf>,

@@ -266,7 +266,7 @@ const BUNDLE: &[Definition] = &[
             ))))
         },
     ),
-    leaf::<bundle::BundleSpecArguments>(
+    leaf::<bundle::BundleOf>(
         "spec",
         "Print a service's config.json and write nothing",
         exactly(0),

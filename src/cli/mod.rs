@@ -44,8 +44,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Args as _, FromArgMatches as _};
 
 pub use bundle::{
-    BundleBuild, BundleClean, BundleCommand, BundleSpecArguments, BundleWriteConfig, Elsewhere,
-    ServiceOptions,
+    BundleBuild, BundleClean, BundleCommand, BundleOf, BundleWriteConfig, Elsewhere, ServiceOptions,
 };
 pub use cdi::{Cdi, CdiFormat, CdiList, CdiShow, CdiValidate};
 pub use checkpoint::{CgroupsMode, Checkpoint, Criu, EmptyNamespace, PageServer};

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::output;
 use super::prepare::flags;
 use crate::bundle::{BundleBuilder, BundleSpec, MARKER, Machine, clean};
-use crate::cli::{BundleCommand, Devices, Elsewhere, ServiceOptions};
+use crate::cli::{BundleCommand, BundleOf, Devices, Elsewhere, ServiceOptions};
 use crate::error::{Error, Result};
 use crate::host::image;
 use crate::host::secrets::SecretDirectory;
@@ -26,10 +26,10 @@ pub fn run(
     command: &BundleCommand,
     policy: &Policy,
 ) -> Result<()> {
-    let builder = |service, devices, elsewhere| builder(service, devices, elsewhere, policy);
+    let builder = |of: &BundleOf| builder(&of.service, &of.devices, &of.elsewhere, policy);
     match command {
         BundleCommand::Build(arguments) => {
-            let builder = builder(&arguments.service, &arguments.devices, &arguments.elsewhere)?;
+            let builder = builder(&arguments.of)?;
             let out = match &arguments.out {
                 Some(out) => out.clone(),
                 None => default_directory(&root()?, &builder.id())?,
@@ -39,15 +39,15 @@ pub fn run(
             output::print(&format!("{}\n", built.path.display()))
         }
         BundleCommand::Spec(arguments) => {
-            let builder = builder(&arguments.service, &arguments.devices, &arguments.elsewhere)?;
+            let builder = builder(arguments)?;
             let spec = builder.spec()?;
             warn(&spec);
             output::print_bytes(&spec.bytes()?)
         }
         BundleCommand::WriteConfig(arguments) => {
-            let builder = builder(&arguments.service, &arguments.devices, &arguments.elsewhere)?;
+            let builder = builder(&arguments.of)?;
             let out = named(arguments.out.as_deref())?;
-            let builder = match (&arguments.service.rootfs, out.join("rootfs")) {
+            let builder = match (&arguments.of.service.rootfs, out.join("rootfs")) {
                 // Names of users are looked up in what will be the root.
                 (None, rootfs) if rootfs.is_dir() => builder.users_of(rootfs),
                 _ => builder,

@@ -1,14 +1,12 @@
 //! A container that is one of several: where the first is, and which one it is
 //! itself. Never over a value that the container has.
 
+use super::objection::origin_of;
 use super::request::Distributed;
-use crate::edit::{Edit, Origin, Plan, Rule, Source};
+use crate::edit::{Edit, Plan, Source};
 
 pub(super) fn plan(wish: &Distributed, sources: &[Source], plan: &mut Plan) {
-    let origin = Origin {
-        rule: Rule::Builtin("distributed"),
-        sources: sources.to_vec(),
-    };
+    let origin = origin_of("distributed", sources);
     let mut variables = vec![
         (
             "MASTER_ADDR",

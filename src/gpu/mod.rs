@@ -30,6 +30,7 @@ pub mod inventory;
 mod mps;
 mod nodes;
 mod nvidia;
+mod objection;
 mod probe;
 pub mod request;
 mod require;

@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::objection::{origin_of, refuse};
 use super::request::{Mps, PinnedMemory};
 use super::{Context, GpuError};
-use crate::cdi::Mode;
-use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
+use crate::edit::{Edit, Mount, Plan, Source};
 use crate::host::facts::{FileFacts, FileKind, Presence, Snapshot};
 
 const SHM: &str = "/dev/shm";
@@ -34,10 +34,7 @@ pub(super) fn plan(
     sources: &[Source],
     plan: &mut Plan,
 ) -> Result<(), GpuError> {
-    let origin = Origin {
-        rule: Rule::Builtin("mps"),
-        sources: sources.to_vec(),
-    };
+    let origin = origin_of("mps", sources);
     let host = Host { snapshot, context };
     let dirs = [
         (&wish.pipe_dir, "pipe", true),
@@ -49,18 +46,7 @@ pub(super) fn plan(
         .filter_map(|(dir, word, write)| host.objection(dir, word, *write))
         .collect();
     objections.extend(host.other_user(&wish.pipe_dir));
-    match objections.first() {
-        Some(reason) if context.mode == Mode::Create => {
-            return Err(GpuError::Sharing {
-                kind: "mps",
-                reason: reason.clone(),
-            });
-        }
-        _ => {}
-    }
-    for reason in objections {
-        plan.note(format!("{reason}; create would fail"), origin.clone());
-    }
+    refuse("mps", objections, &origin, context, plan)?;
     let mut set = |name: &str, value: String| {
         let name = name.to_owned();
         plan.push(Edit::SetEnv { name, value }, origin.clone());

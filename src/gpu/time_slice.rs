@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use super::objection::{origin_of, refuse};
 use super::request::TimeSlice;
 use super::{Context, GpuError};
-use crate::cdi::Mode;
-use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
+use crate::edit::{Edit, Mount, Plan, Source};
 use crate::host::facts::{FileKind, Presence, Snapshot};
 
 const INSIDE: &str = "/etc/nvidia/gpu-time-slicing.yaml";
@@ -18,10 +18,7 @@ pub(super) fn plan(
     sources: &[Source],
     plan: &mut Plan,
 ) -> Result<(), GpuError> {
-    let origin = Origin {
-        rule: Rule::Builtin("time-slice"),
-        sources: sources.to_vec(),
-    };
+    let origin = origin_of("time-slice", sources);
     let edit = Edit::SetEnv {
         name: "CUDA_VISIBLE_DEVICES".to_owned(),
         value: wish.index.to_string(),
@@ -30,15 +27,8 @@ pub(super) fn plan(
     let Some(config) = &wish.config else {
         return Ok(());
     };
-    if let Some(reason) = objection(config, snapshot) {
-        if context.mode == Mode::Create {
-            return Err(GpuError::Sharing {
-                kind: "time-slice",
-                reason,
-            });
-        }
-        plan.note(format!("{reason}; create would fail"), origin.clone());
-    }
+    let objections = objection(config, snapshot).into_iter().collect();
+    refuse("time-slice", objections, &origin, context, plan)?;
     let edit = Edit::AddMount(Mount {
         destination: INSIDE.into(),
         kind: None,

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::cdi::Mode;
 use crate::host::facts::FileFacts;
 
 fn dir(mode: u32, uid: u32) -> Presence {

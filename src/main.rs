@@ -7,6 +7,7 @@ use kusabi::{Error, cli, command, log};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
+    command::seal_early(&words);
     let read = cli::parse(words.iter().cloned());
     let policy = match &read {
         Ok(invocation) => command::policy(&invocation.command),

@@ -20,7 +20,7 @@ use crate::runtime::state::Store;
 /// # Errors
 /// Whatever kept it from being created; nothing of it is left then.
 pub fn run(context: &Context<'_>, arguments: &Create) -> Result<()> {
-    seal::ensure(&context.root.path)?;
+    seal::ensure()?;
     create_from(
         context,
         &arguments.bundle,

@@ -27,7 +27,7 @@ pub fn run(context: &Context<'_>, arguments: &Exec) -> Result<u8> {
 }
 
 fn execute(context: &Context<'_>, arguments: &Exec) -> Result<u8> {
-    seal::ensure(&context.root.path)?;
+    seal::ensure()?;
     let store = Store::new(context.root.path.clone());
     let locked = store.lock(arguments.id.as_str())?;
     let state = locked.read()?;

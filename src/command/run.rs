@@ -21,7 +21,7 @@ use crate::runtime::supervise::Supervisor;
 /// # Errors
 /// Whatever kept it from being created or started; nothing of it is left then.
 pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
-    seal::ensure(&context.root.path)?;
+    seal::ensure()?;
     let Some(_) = &arguments.service.service else {
         bundle::refuse_stray(&arguments.service)?;
         let id = arguments.id.as_ref().map(ContainerId::as_str);

@@ -77,6 +77,24 @@ fn login_name(root: &Path, uid: u32) -> Result<Option<String>> {
         .map(|fields| fields[0].to_owned()))
 }
 
+/// The name of a user of this host. One who is not in `/etc/passwd` may be known
+/// to a directory service, which `getent` asks.
+#[must_use]
+pub fn name_of(uid: u32) -> Option<String> {
+    if let Ok(Some(name)) = login_name(Path::new("/"), uid) {
+        return Some(name);
+    }
+    let asked = std::process::Command::new("/usr/bin/getent")
+        .args(["passwd", &uid.to_string()])
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    let line = String::from_utf8(asked.stdout).ok()?;
+    let name = line.split(':').next().filter(|name| !name.is_empty())?;
+    asked.status.success().then(|| name.to_owned())
+}
+
 fn read_if_there(path: &Path) -> Result<Vec<u8>> {
     match fs::read(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -88,6 +88,17 @@ pub fn load(surroundings: &Surroundings) -> Result<Policy, PolicyError> {
     })
 }
 
+/// Whether any file would be read, good or not.
+#[must_use]
+pub fn is_there(surroundings: &Surroundings) -> bool {
+    let own = surroundings.own();
+    let files = own.as_deref().into_iter().chain([Path::new(SYSTEM_FILE)]);
+    surroundings.named.is_some()
+        || files
+            .map(Path::symlink_metadata)
+            .any(|found| !found.is_err_and(|e| e.kind() == ErrorKind::NotFound))
+}
+
 /// The policy of one file, which must exist.
 ///
 /// # Errors
@@ -105,10 +116,7 @@ pub fn caller() -> Caller {
     let uid = nix::unistd::geteuid();
     Caller {
         uid: uid.as_raw(),
-        name: nix::unistd::User::from_uid(uid)
-            .ok()
-            .flatten()
-            .map(|user| user.name),
+        name: super::caller::name_of(uid.as_raw()),
     }
 }
 

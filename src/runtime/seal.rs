@@ -8,12 +8,12 @@
 //! unwrapped, or a sealed memfd copy where that cannot be had. A read-only bind
 //! would not do: root in a user namespace may clear its flag.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,27 +21,48 @@ use super::RuntimeError;
 use crate::error::{Error, Result};
 use crate::sys;
 
+const EXE: &str = "/proc/self/exe";
+
 /// Set for the sealed process: device and inode it was started from.
 const MARK: &str = "KUSABI_SEALED";
+
+/// The second lower directory, since overlayfs wants two: nothing in it is ever
+/// looked up. It may not contain the first, nor lie in it.
+const OTHER: &str = "/dev";
+
+/// Seals before the command line is even read, if it looks as though that will
+/// be needed: what is read before would be read twice. Only [`ensure`] decides.
+pub fn early(words: &[OsString]) {
+    let needs = |word: &OsString| ["create", "run", "exec"].iter().any(|w| word == w);
+    if words.iter().skip(1).any(needs) && std::env::var_os(MARK).is_none() {
+        // It is tried again, and told, where it is known to be needed.
+        let _ = replace();
+    }
+}
 
 /// Returns at once when this process already runs from a sealed file; otherwise
 /// replaces it by one that does, with the same arguments.
 ///
 /// # Errors
 /// When neither way of sealing works: running unsealed is not an option.
-pub fn ensure(state_root: &Path) -> Result<()> {
-    let exe = Path::new("/proc/self/exe");
-    let meta = std::fs::metadata(exe).map_err(|e| Error::io("stat", exe, e))?;
-    let identity = format!("{}:{}", meta.dev(), meta.ino());
+pub fn ensure() -> Result<()> {
     if let Some(mark) = std::env::var_os(MARK) {
         sys::remove_env(MARK);
-        if mark == identity.as_str() {
+        let exe = Path::new(EXE);
+        let meta = std::fs::metadata(exe).map_err(|e| Error::io("stat", exe, e))?;
+        if mark == format!("{}:{}", meta.dev(), meta.ino()).as_str() {
             tracing::debug!("exeseal: using /proc/self/exe clone");
             return Ok(());
         }
         // A mark of another file is a leftover in the caller's environment.
     }
-    let sealed = overlay(exe, state_root).or_else(|error| {
+    replace()
+}
+
+/// Executes this program again from a sealed file; returns only to say why not.
+fn replace() -> Result<()> {
+    let exe = Path::new(EXE);
+    let sealed = overlay(exe).or_else(|error| {
         tracing::debug!("sealing by overlay: {error}; copying instead");
         copy(exe)
     });
@@ -71,32 +92,24 @@ fn c_string(bytes: Vec<u8>) -> Result<CString> {
 }
 
 /// A read-only view of the executable's directory.
-fn overlay(exe: &Path, state_root: &Path) -> io::Result<OwnedFd> {
+fn overlay(exe: &Path) -> io::Result<OwnedFd> {
     use sys::fsmount::Context;
     let path = std::fs::read_link(exe)?;
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from_raw_os_error(libc::ENOENT));
     };
-    // The second lower directory is there because overlayfs wants two; it may
-    // not contain the first, nor lie in it.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_root)?;
-    let dummy = state_root.canonicalize()?;
-    if dummy.starts_with(dir) || dir.starts_with(&dummy) {
-        return Err(io::Error::other(
-            "the state root and the executable share a directory",
-        ));
+    let other = Path::new(OTHER);
+    if other.starts_with(dir) || dir.starts_with(other) {
+        return Err(io::Error::other("the executable lies in /dev or above it"));
     }
     let context = Context::open(c"overlay")?;
     let add =
         |path: &Path| context.set(c"lowerdir+", Some(&nul_ended(path.as_os_str().as_bytes())?));
     match add(dir) {
-        Ok(()) => add(&dummy)?,
+        Ok(()) => add(other)?,
         // Before Linux 6.8 there is only the list, in one string of 255 bytes.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-            context.set(c"lowerdir", Some(&lower_list(dir, &dummy)?))?;
+            context.set(c"lowerdir", Some(&lower_list(dir, other)?))?;
         }
         Err(e) => return Err(e),
     }

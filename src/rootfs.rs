@@ -59,6 +59,7 @@ mod copy_up;
 mod errno;
 mod hide;
 pub mod live;
+mod lookup;
 mod mounting;
 mod mountpoint;
 mod nodes;
@@ -391,7 +392,9 @@ fn bound_content(
     };
     let source = bundle.join(source);
     let failed = |e: io::Error| format!("source {}: {e}", source.display());
-    if let Some(inside) = sources::part_inside(identity, &source) {
+    if let Some(inside) =
+        sources::part_inside(identity, &source, &mut sources::Identities::default())
+    {
         return tree.content(&inside).map_err(failed);
     }
     match tree::open_host(&source) {

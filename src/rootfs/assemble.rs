@@ -4,20 +4,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::mount::MsFlags;
-use pathrs::RootRef;
-
 use super::errno::words;
 use super::hide::{self, Hidden, HiddenBelow, Masks};
 use super::mounting::{self, NewFilesystem};
 use super::mountpoint::{self, Brings, Judge};
 use super::nodes;
 use super::options::MountOptions;
-use super::sources::Sources;
+use super::sources::{Identities, Sources};
 use super::stage::{open_path, set_propagation, set_propagation_above};
 use super::{DevSetup, Preflight, RootfsError, Stage, copy_up, is_bind};
 use crate::edit::{DeviceNode, Mount};
 use crate::sys::fsmount::{self, Attributes};
+use nix::mount::MsFlags;
 
 /// One of the container's mounts.
 #[derive(Debug, Clone)]
@@ -71,11 +69,15 @@ impl Placement {
 pub struct Assembly<'a> {
     preflight: &'a Preflight,
     placements: Vec<Placement>,
+    /// Their destinations without links' ways, `.` and `..`.
+    destinations: Vec<PathBuf>,
     /// Of bind mounts whose source lies in the root, by index: where in it.
     inside: Vec<Option<PathBuf>>,
     devices: Vec<DeviceNode>,
     bind_devices: bool,
     hidden: Hidden,
+    /// What of `hidden` is done to each mount.
+    hidden_below: Vec<HiddenBelow>,
 }
 
 impl<'a> Assembly<'a> {
@@ -89,6 +91,7 @@ impl<'a> Assembly<'a> {
         bind_devices: bool,
     ) -> Self {
         let mut inside = Vec::new();
+        let mut seen = Identities::default();
         for placement in &mut placements {
             let destination = &mut placement.mount.destination;
             *destination = mountpoint::inside(&preflight.rootfs, destination);
@@ -96,23 +99,41 @@ impl<'a> Assembly<'a> {
             inside.push(
                 source
                     .filter(|_| placement.options.has(libc::MS_BIND))
-                    .and_then(|source| preflight.part_inside(source)),
+                    .and_then(|source| preflight.part_inside(source, &mut seen)),
             );
         }
+        let destinations = placements
+            .iter()
+            .map(|p| mountpoint::lexical(&p.mount.destination))
+            .collect();
+        let hidden_below = placements.iter().map(|_| HiddenBelow::default()).collect();
         Self {
             preflight,
             placements,
+            destinations,
             inside,
             devices,
             bind_devices,
             hidden: Hidden::default(),
+            hidden_below,
         }
     }
 
     /// Also hides paths; see [`Assembly::hides`] for which.
     #[must_use]
-    pub fn hiding(self, hidden: Hidden) -> Self {
-        Self { hidden, ..self }
+    pub fn hiding(mut self, hidden: Hidden) -> Self {
+        for path in &hidden.masked {
+            if let Some((index, rest)) = self.mount_to_hide_in(path) {
+                self.hidden_below[index].masked.push(rest);
+            }
+        }
+        for path in &hidden.readonly {
+            if let Some((index, rest)) = self.mount_to_hide_in(path) {
+                self.hidden_below[index].readonly.push(rest);
+            }
+        }
+        self.hidden = hidden;
+        self
     }
 
     pub(super) fn preflight(&self) -> &'a Preflight {
@@ -136,9 +157,8 @@ impl<'a> Assembly<'a> {
     fn mount_to_hide_in(&self, path: &Path) -> Option<(usize, PathBuf)> {
         let path = mountpoint::lexical(path);
         let (index, destination) = self
-            .placements
+            .destinations
             .iter()
-            .map(|p| mountpoint::lexical(&p.mount.destination))
             .enumerate()
             .filter(|(_, destination)| path.starts_with(destination))
             // The last one of the longest destination is what is seen there.
@@ -148,23 +168,9 @@ impl<'a> Assembly<'a> {
             .map(Path::new)
             .contains(&destination.as_path())
             || (!is_bind(mount) && matches!(mount.kind.as_deref(), Some("proc" | "sysfs")));
-        hide::below(&path, &destination)
+        hide::below(&path, destination)
             .filter(|_| kernels)
             .map(|rest| (index, rest))
-    }
-
-    fn hidden_below(&self, index: usize) -> HiddenBelow {
-        let of = |paths: &[PathBuf]| {
-            let found = paths.iter().filter_map(|p| self.mount_to_hide_in(p));
-            found
-                .filter(|(i, _)| *i == index)
-                .map(|(_, rest)| rest)
-                .collect()
-        };
-        HiddenBelow {
-            masked: of(&self.hidden.masked),
-            readonly: of(&self.hidden.readonly),
-        }
     }
 
     /// Puts everything in place. The caller is in the namespaces of the
@@ -178,7 +184,7 @@ impl<'a> Assembly<'a> {
         let preflight = self.preflight;
         let fault = |action| move |e| preflight.fault(action, e);
         // mkdir and mknod are given exact modes.
-        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
         let root = open_path(&preflight.rootfs).map_err(fault("open"))?;
         preflight.verify(root.as_fd()).map_err(fault("open"))?;
         // libcontainer may have made everything shared, which pivot_root refuses.
@@ -247,7 +253,7 @@ impl<'a> Assembly<'a> {
         };
         let brings = Brings::of(mounted.as_fd())?;
         let target = work.judge.open_or_create(mount, &brings)?;
-        let below = self.hidden_below(index);
+        let below = &self.hidden_below[index];
         // Hiding needs a mount of our namespace, but one that nobody sees yet.
         let place = if below.is_empty() {
             None
@@ -263,7 +269,7 @@ impl<'a> Assembly<'a> {
         mounting::set_bind_flags(mounted.as_fd(), options)?;
         change_all_below(mounted.as_fd(), options)?;
         if place.is_some() {
-            hide::apply(mounted.as_fd(), &below, &mut work.masks)?;
+            hide::apply(mounted.as_fd(), below, &mut work.masks)?;
             fsmount::attach(&mounted, target.as_fd())
                 .map_err(|e| format!("attach: {}", words(&e)))?;
         }
@@ -300,7 +306,7 @@ impl<'a> Assembly<'a> {
         let device = mountpoint::metadata(mounted.as_fd()).map_err(|e| e.to_string())?;
         work.filesystems.push(device.dev());
         change_all_below(mounted.as_fd(), options)?;
-        hide::apply(mounted.as_fd(), &self.hidden_below(index), &mut work.masks)?;
+        hide::apply(mounted.as_fd(), &self.hidden_below[index], &mut work.masks)?;
         if options.copy_up && kind == "tmpfs" && target.existed() {
             copy_up::copy_tree(target.as_fd(), mounted.as_fd())
                 .map_err(|e| format!("tmpcopyup: {}", words(&e)))?;
@@ -315,7 +321,6 @@ impl<'a> Assembly<'a> {
         if self.preflight.dev == DevSetup::Provided {
             return Ok(());
         }
-        let root = RootRef::from_fd(root);
         let error = |path: &Path, reason: String| RootfsError::Device {
             path: path.to_path_buf(),
             reason,
@@ -333,9 +338,9 @@ impl<'a> Assembly<'a> {
             .iter()
             .filter(|d| !self.devices.iter().any(|own| own.path == d.path) && !bound(d));
         for device in self.devices.iter().chain(missing) {
-            nodes::make(&root, device, self.bind_devices).map_err(|e| error(&device.path, e))?;
+            nodes::make(root, device, self.bind_devices).map_err(|e| error(&device.path, e))?;
         }
-        nodes::make_links(&root).map_err(|e| error(Path::new("/dev"), e))
+        nodes::make_links(root).map_err(|e| error(Path::new("/dev"), e))
     }
 }
 

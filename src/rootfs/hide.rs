@@ -16,9 +16,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, SFlag, mknod};
-use pathrs::RootRef;
 
-use super::errno::{from_pathrs, words};
+use super::errno::words;
+use super::lookup::{self, Links};
 use super::mountpoint::{lexical, metadata};
 use super::stage::{Stage, open_path};
 use crate::sys::fsmount::{self, Attributes, Context};
@@ -59,13 +59,12 @@ pub(super) fn apply(
     below: &HiddenBelow,
     masks: &mut Masks<'_>,
 ) -> Result<(), String> {
-    let root = RootRef::from_fd(mounted);
     for path in &below.readonly {
-        each(&root, path, make_readonly)
+        each(mounted, path, make_readonly)
             .map_err(|e| format!("readonly {}: {e}", path.display()))?;
     }
     for path in &below.masked {
-        each(&root, path, |target| masks.cover(target))
+        each(mounted, path, |target| masks.cover(target))
             .map_err(|e| format!("mask {}: {e}", path.display()))?;
     }
     Ok(())
@@ -77,26 +76,25 @@ pub(super) fn apply(
 /// # Errors
 /// In runc's words.
 pub fn hide_inside(root: BorrowedFd<'_>, hidden: &Hidden) -> Result<(), String> {
-    let root = RootRef::from_fd(root);
     for path in &hidden.readonly {
-        each(&root, path, make_readonly)
+        each(root, path, make_readonly)
             .map_err(|e| format!("can't make {path:?} read-only: {}", words(&e)))?;
     }
     let mut masks = Masks::new(&containers_null, hidden.label.as_deref());
     let mut done = BTreeSet::new();
     for path in hidden.masked.iter().filter(|p| done.insert(lexical(p))) {
-        each(&root, path, |target| masks.cover(target))
+        each(root, path, |target| masks.cover(target))
             .map_err(|e| format!("can't mask path {path:?}: {}", words(&e)))?;
     }
     Ok(())
 }
 
 fn each(
-    root: &RootRef<'_>,
+    root: BorrowedFd<'_>,
     path: &Path,
     act: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    match root.resolve(path).map_err(|e| from_pathrs(&e)) {
+    match lookup::find(root, path, Links::Followed) {
         Ok(target) => act(target.as_fd()),
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(()),
         Err(e) => Err(e),

@@ -6,17 +6,17 @@
 //! that leads out; only attaching and detaching a mount has to be done *in* that
 //! namespace, and is by [`Place::attach`] and [`Place::detach`].
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, umount2};
 use pathrs::RootRef;
-use pathrs::flags::ResolverFlags;
 
 use super::errno::from_pathrs;
+use super::lookup::{self, Links};
 use super::mountpoint::{self, metadata};
 use super::stage::open_path;
 use super::{is_procfs, nodes};
@@ -126,7 +126,7 @@ impl LiveRoot {
             other => return Err(format!("there is {} in its place", describe(&other))),
         }
         let (parent, name) = self.parent(&device.path, true)?;
-        nodes::mknod(&RootRef::from_fd(parent.as_fd()), &name, device)
+        nodes::mknod(parent.as_fd(), name.as_os_str(), device)
             .map_err(|e| format!("make node: {e}"))?;
         Ok(true)
     }
@@ -160,15 +160,12 @@ impl LiveRoot {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err("must name a file".into());
         };
-        let mut strict = self.root();
-        strict.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
-        let parent: OwnedFd = match make {
-            true => strict
-                .mkdir_all(parent, &Permissions::from_mode(0o755))
-                .map(Into::into),
-            false => strict.resolve(parent).map(Into::into),
+        let root = self.root.as_fd();
+        let parent = match make {
+            true => lookup::directory(root, parent),
+            false => lookup::find(root, parent, Links::Refused),
         }
-        .map_err(|e| format!("its directory: {}", from_pathrs(&e)))?;
+        .map_err(|e| format!("its directory: {e}"))?;
         if is_procfs(parent.as_fd()).map_err(|e| e.to_string())? {
             return Err("is inside /proc".into());
         }
@@ -180,11 +177,10 @@ impl LiveRoot {
     /// # Errors
     /// It is of the wrong kind, inside /proc, or cannot be made.
     pub fn place(&self, path: &Path, directory: bool) -> Result<Place, String> {
-        let root = self.root();
-        let (target, made) = match root.resolve(path).map_err(|e| from_pathrs(&e)) {
-            Ok(handle) => (OwnedFd::from(handle), false),
+        let (target, made) = match lookup::find(self.root.as_fd(), path, Links::Followed) {
+            Ok(found) => (found, false),
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
-                let made = mountpoint::create(&root, path, directory)
+                let made = mountpoint::create(self.root.as_fd(), path, directory)
                     .map_err(|e| format!("make a place for it: {e}"))?;
                 (made, true)
             }

@@ -7,10 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use pathrs::RootRef;
-use pathrs::flags::{OpenFlags, ResolverFlags};
-
-use super::errno::from_pathrs;
+use super::lookup::{self, Links};
 use super::rules::{self, ProcPosition};
 use super::tree::Tree;
 use super::{is_bind, is_procfs};
@@ -65,7 +62,7 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Judge<'a> {
     rootfs: &'a Path,
-    root: RootRef<'a>,
+    root: BorrowedFd<'a>,
     /// /dev and /proc with the identity of what was put there.
     fixed: Vec<(&'a Mount, PathBuf, (u64, u64))>,
 }
@@ -74,7 +71,7 @@ impl<'a> Judge<'a> {
     pub(super) fn new(rootfs: &'a Path, root: BorrowedFd<'a>) -> Self {
         Self {
             rootfs,
-            root: RootRef::from_fd(root),
+            root,
             fixed: Vec::new(),
         }
     }
@@ -88,18 +85,19 @@ impl<'a> Judge<'a> {
         let destination = &mount.destination;
         let kind = mount.kind.as_deref().unwrap_or_default();
         let strict = !is_bind(mount) && matches!(kind, "proc" | "sysfs");
-        let mut root = self.root;
-        if strict {
-            root.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
-        }
+        let links = if strict {
+            Links::Refused
+        } else {
+            Links::Followed
+        };
         let fail = |e: io::Error| match e.raw_os_error() {
             Some(libc::ELOOP | libc::ENOTDIR) if strict => {
                 format!("filesystem {kind:?} must be mounted on ordinary directory")
             }
             _ => format!("create mountpoint for {} mount: {e}", destination.display()),
         };
-        let found = match root.resolve(destination).map_err(|e| from_pathrs(&e)) {
-            Ok(handle) => Some(OwnedFd::from(handle)),
+        let found = match lookup::find(self.root, destination, links) {
+            Ok(found) => Some(found),
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => None,
             Err(e) => return Err(fail(e)),
         };
@@ -113,7 +111,7 @@ impl<'a> Judge<'a> {
                 Target { fd, mode }
             }
             None => Target {
-                fd: create(&root, destination, brings.directory).map_err(fail)?,
+                fd: create(self.root, destination, brings.directory).map_err(fail)?,
                 mode: None,
             },
         };
@@ -126,8 +124,8 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// The reason.
     pub(super) fn open_existing(&self, mount: &Mount) -> Result<OwnedFd, String> {
-        let handle = self.root.resolve(&mount.destination);
-        let fd = OwnedFd::from(handle.map_err(|e| from_pathrs(&e).to_string())?);
+        let fd = lookup::find(self.root, &mount.destination, Links::Followed)
+            .map_err(|e| e.to_string())?;
         let brings = Brings::of(fd.as_fd())?;
         self.check(mount, fd.as_fd(), &brings)?;
         Ok(fd)
@@ -199,13 +197,9 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// The first mount that is not, and what was found.
     pub(super) fn still_in_place(&self) -> Result<(), (&'a Mount, String)> {
-        let mut root = self.root;
-        root.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
         for (mount, at, identity) in &self.fixed {
-            let found = root
-                .resolve(at)
-                .map_err(|e| from_pathrs(&e))
-                .and_then(|handle| metadata(handle.as_fd()))
+            let found = lookup::find(self.root, at, Links::Refused)
+                .and_then(|found| metadata(found.as_fd()))
                 .map_err(|e| (*mount, format!("look again: {e}")))?;
             if (found.dev(), found.ino()) != *identity {
                 let text = "it was moved away while the container was being created";
@@ -220,29 +214,16 @@ impl<'a> Judge<'a> {
 /// nothing is yet. The link is read first; what it says is then gone along
 /// without following any other.
 pub(super) fn create(
-    root: &RootRef<'_>,
+    root: BorrowedFd<'_>,
     destination: &Path,
     directory: bool,
 ) -> io::Result<OwnedFd> {
-    let mode = Permissions::from_mode(0o755);
-    let whole = root.try_clone().map_err(|e| from_pathrs(&e))?;
-    let place = Tree::new(whole.into()).resolve(destination, true)?;
-    let mut root = *root;
-    root.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
+    let place = Tree::new(root.try_clone_to_owned()?).resolve(destination, true)?;
     if directory {
-        return root
-            .mkdir_all(place.path, &mode)
-            .map(Into::into)
-            .map_err(|e| from_pathrs(&e));
+        lookup::directory(root, &place.path)
+    } else {
+        lookup::new_file(root, &place.path)
     }
-    if let Some(parent) = place.path.parent() {
-        root.mkdir_all(parent, &mode).map_err(|e| from_pathrs(&e))?;
-    }
-    let flags =
-        OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_NOFOLLOW | OpenFlags::O_CLOEXEC;
-    root.create_file(place.path, flags, &Permissions::from_mode(0o644))
-        .map(Into::into)
-        .map_err(|e| from_pathrs(&e))
 }
 
 pub(super) fn metadata(fd: BorrowedFd<'_>) -> io::Result<Metadata> {

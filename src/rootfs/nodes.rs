@@ -1,18 +1,18 @@
 //! Devices and links in a root, by descriptor: where libcontainer would use
 //! plain paths, because /dev has no mount of its own or the device is elsewhere.
 
-use std::fs::Permissions;
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use nix::fcntl::AtFlags;
 use nix::unistd::{Gid, Uid, fchownat};
-use pathrs::flags::ResolverFlags;
-use pathrs::{InodeType, RootRef};
+use rustix::fs::{FileType, Mode};
+use rustix::io::Errno;
 
-use super::errno::from_pathrs;
+use super::lookup;
 use super::mountpoint::{metadata, set_mode};
 use super::stage::open_path;
 use crate::edit::{DeviceKind, DeviceNode};
@@ -49,51 +49,52 @@ pub(super) fn default_devices() -> Vec<DeviceNode> {
 ///
 /// # Errors
 /// The reason.
-pub(super) fn make(root: &RootRef<'_>, device: &DeviceNode, bind: bool) -> Result<(), String> {
+pub(super) fn make(root: BorrowedFd<'_>, device: &DeviceNode, bind: bool) -> Result<(), String> {
     let (Some(parent), Some(name)) = (device.path.parent(), device.path.file_name()) else {
         return Err("must name a file".into());
     };
-    let mut strict = *root;
-    strict.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
-    let parent: OwnedFd = strict
-        .mkdir_all(parent, &Permissions::from_mode(0o755))
-        .map_err(|e| format!("make its directory: {}", from_pathrs(&e)))?
-        .into();
-    let parent = RootRef::from_fd(parent.as_fd());
-    let name = Path::new(name);
+    let parent = lookup::directory(root, parent).map_err(|e| format!("make its directory: {e}"))?;
+    let parent = parent.as_fd();
     let made = if bind {
         Err(io::ErrorKind::PermissionDenied.into())
     } else {
-        mknod(&parent, name, device)
+        mknod(parent, name, device)
     };
     match made {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => check_existing(&parent, name, device),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => check_existing(parent, name, device),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            bind_node(&parent, name, &device.host_path)
+            bind_node(parent, name, &device.host_path)
         }
         Err(e) => Err(format!("make node: {e}")),
     }
 }
 
-pub(super) fn mknod(parent: &RootRef<'_>, name: &Path, device: &DeviceNode) -> io::Result<()> {
+pub(super) fn mknod(dir: BorrowedFd<'_>, name: &OsStr, device: &DeviceNode) -> io::Result<()> {
     let mode = device.file_mode.unwrap_or(0o666);
-    let permissions = Permissions::from_mode(mode);
     let number = libc::makedev(device.major, device.minor);
-    let inode = match device.kind {
-        DeviceKind::Char => InodeType::CharacterDevice(permissions, number),
-        DeviceKind::Block => InodeType::BlockDevice(permissions, number),
-        DeviceKind::Fifo => InodeType::Fifo(permissions),
+    let (kind, number) = match device.kind {
+        DeviceKind::Char => (FileType::CharacterDevice, number),
+        DeviceKind::Block => (FileType::BlockDevice, number),
+        DeviceKind::Fifo => (FileType::Fifo, 0),
         DeviceKind::All => return Err(io::Error::other("a node is c, b or p, never a")),
     };
-    parent.create(name, &inode).map_err(|e| from_pathrs(&e))?;
-    let node = parent.resolve_nofollow(name).map_err(|e| from_pathrs(&e))?;
+    let bits = Mode::from_raw_mode(mode & 0o7777);
+    rustix::fs::mknodat(dir, lookup::single(name)?, kind, bits, number)?;
+    let node = lookup::child(dir, name)?;
     // It may have been exchanged since: what is changed must be what was made.
-    if !is_node(&metadata(node.as_fd())?, device) {
+    let found = metadata(node.as_fd())?;
+    if !is_node(&found, device) {
         return Err(io::Error::other("it was replaced while it was being made"));
     }
-    set_mode(node.as_fd(), mode)?;
+    // The umask, or an access list of the directory.
+    if found.mode() & 0o7777 != mode & 0o7777 {
+        set_mode(node.as_fd(), mode)?;
+    }
     let (uid, gid) = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
+    if (found.uid(), found.gid()) == (uid, gid) {
+        return Ok(());
+    }
     let fd = Some(node.as_fd().as_raw_fd());
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     Ok(fchownat(
@@ -116,14 +117,12 @@ fn is_node(found: &std::fs::Metadata, device: &DeviceNode) -> bool {
     }
 }
 
-fn check_existing(parent: &RootRef<'_>, name: &Path, device: &DeviceNode) -> Result<(), String> {
+fn check_existing(parent: BorrowedFd<'_>, name: &OsStr, device: &DeviceNode) -> Result<(), String> {
     if device.path != Path::new("/dev/null") {
         return Ok(());
     }
-    let found = parent
-        .resolve_nofollow(name)
-        .map_err(|e| from_pathrs(&e))
-        .and_then(|handle| metadata(handle.as_fd()))
+    let found = lookup::child(parent, name)
+        .and_then(|found| metadata(found.as_fd()))
         .map_err(|e| format!("look at it: {e}"))?;
     if is_node(&found, device) {
         Ok(())
@@ -132,16 +131,15 @@ fn check_existing(parent: &RootRef<'_>, name: &Path, device: &DeviceNode) -> Res
     }
 }
 
-fn bind_node(parent: &RootRef<'_>, name: &Path, host: &Path) -> Result<(), String> {
-    let empty = InodeType::File(Permissions::from_mode(0o644));
-    match parent.create(name, &empty).map_err(|e| from_pathrs(&e)) {
+fn bind_node(parent: BorrowedFd<'_>, name: &OsStr, host: &Path) -> Result<(), String> {
+    match lookup::new_file(parent, Path::new(name)) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
             return Err(format!("make a place for it: {e}"));
         }
         _ => {}
     }
     let bind = || {
-        let target = parent.resolve_nofollow(name).map_err(|e| from_pathrs(&e))?;
+        let target = lookup::child(parent, name)?;
         if metadata(target.as_fd())?.is_symlink() {
             return Err(io::Error::from_raw_os_error(libc::ELOOP));
         }
@@ -156,7 +154,7 @@ fn bind_node(parent: &RootRef<'_>, name: &Path, host: &Path) -> Result<(), Strin
 ///
 /// # Errors
 /// The reason, naming the link.
-pub(super) fn make_links(root: &RootRef<'_>) -> Result<(), String> {
+pub(super) fn make_links(root: BorrowedFd<'_>) -> Result<(), String> {
     let mut links = vec![
         ("/proc/self/fd", "fd"),
         ("/proc/self/fd/0", "stdin"),
@@ -167,27 +165,18 @@ pub(super) fn make_links(root: &RootRef<'_>) -> Result<(), String> {
     if Path::new("/proc/kcore").exists() {
         links.push(("/proc/kcore", "core"));
     }
-    let mut strict = *root;
-    strict.set_resolver_flags(ResolverFlags::NO_SYMLINKS);
-    let dev: OwnedFd = strict
-        .mkdir_all("/dev", &Permissions::from_mode(0o755))
-        .map_err(|e| from_pathrs(&e).to_string())?
-        .into();
-    let dev = RootRef::from_fd(dev.as_fd());
+    let dev = lookup::directory(root, Path::new("/dev")).map_err(|e| e.to_string())?;
     for (target, name) in links {
-        let fail = |e: io::Error| format!("link {name}: {e}");
+        let fail = |e: Errno| format!("link {name}: {}", io::Error::from(e));
         if name == "ptmx" {
-            match dev.remove_file(name).map_err(|e| from_pathrs(&e)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(e)),
-                _ => {}
+            match rustix::fs::unlinkat(&dev, name, rustix::fs::AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(fail(e)),
             }
         }
-        match dev
-            .create(name, &InodeType::Symlink(PathBuf::from(target)))
-            .map_err(|e| from_pathrs(&e))
-        {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(fail(e)),
-            _ => {}
+        match rustix::fs::symlinkat(target, &dev, name) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(fail(e)),
         }
     }
     Ok(())

@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use pathrs::RootRef;
-
-use super::errno::from_pathrs;
+use super::lookup::{self, Links};
 use super::mountpoint::{create, inside, metadata};
 use super::tree::{Tree, open_host};
 use super::{Preflight, RootfsError, is_bind};
@@ -54,7 +52,6 @@ pub fn make_places(
     rootfs: &Path,
     mounts: &[Mount],
 ) -> Result<(), RootfsError> {
-    let root = RootRef::from_fd(root);
     for mount in mounts {
         let kind = mount.kind.as_deref().unwrap_or_default();
         let on_tmpfs = mounts.iter().any(|other| {
@@ -65,13 +62,13 @@ pub fn make_places(
         if kind == "cgroup" || kind == "cgroup2" || on_tmpfs {
             continue;
         }
-        make_place(&root, rootfs, mount)
+        make_place(root, rootfs, mount)
             .map_err(|e| prepare("create criu restore mountpoint for", &mount.destination, e))?;
     }
     Ok(())
 }
 
-fn make_place(root: &RootRef<'_>, rootfs: &Path, mount: &Mount) -> io::Result<()> {
+fn make_place(root: BorrowedFd<'_>, rootfs: &Path, mount: &Mount) -> io::Result<()> {
     let source = match &mount.source {
         Some(source) if is_bind(mount) => Some(open_host(source)?),
         _ => None,
@@ -81,8 +78,8 @@ fn make_place(root: &RootRef<'_>, rootfs: &Path, mount: &Mount) -> io::Result<()
         None => true,
     };
     let destination = inside(rootfs, &mount.destination);
-    let target: OwnedFd = match root.resolve(&destination).map_err(|e| from_pathrs(&e)) {
-        Ok(handle) => handle.into(),
+    let target: OwnedFd = match lookup::find(root, &destination, Links::Followed) {
+        Ok(found) => found,
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => create(root, &destination, directory)?,
         Err(e) => return Err(e),
     };

@@ -9,15 +9,15 @@
 //! needs the rights of the host's root. So sources are opened by whoever has the
 //! rights, in the container's mount namespace, and come as detached copies.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pathrs::RootRef;
-
 use super::assemble::Assembly;
-use super::errno::{from_pathrs, words};
+use super::errno::words;
+use super::lookup::{self, Links};
 use super::stage::open_path;
 use super::tree::open_host;
 use super::{Preflight, RootfsError};
@@ -82,11 +82,7 @@ impl Sources for OwnRights<'_> {
         let source = placement.mount.source.clone().unwrap_or_default();
         let name = source.display();
         let found = match inside {
-            Some(path) => {
-                let root = RootRef::from_fd(self.root.as_fd());
-                let resolved = root.resolve(path).map_err(|e| from_pathrs(&e));
-                resolved.map(OwnedFd::from)
-            }
+            Some(path) => lookup::find(self.root.as_fd(), path, Links::Followed),
             None => open_host(&source),
         };
         let found = found.map_err(|e| format!("open {name}: {}", words(&e)))?;
@@ -121,19 +117,32 @@ fn map_ids(copy: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> 
 
 impl Preflight {
     /// The part of a source below the root, where it lies in it.
-    pub(super) fn part_inside(&self, source: &Path) -> Option<PathBuf> {
-        part_inside(self.identity(), source)
+    pub(super) fn part_inside(&self, source: &Path, seen: &mut Identities) -> Option<PathBuf> {
+        part_inside(self.identity(), source, seen)
     }
 }
 
+/// Device and inode of directories that many sources have in common.
+pub(super) type Identities = HashMap<PathBuf, Option<(u64, u64)>>;
+
 /// From the top, so that nothing is followed below the root. By identity: the
 /// same root may be reached by several paths.
-pub(super) fn part_inside(root: (u64, u64), source: &Path) -> Option<PathBuf> {
+pub(super) fn part_inside(
+    root: (u64, u64),
+    source: &Path,
+    seen: &mut Identities,
+) -> Option<PathBuf> {
     let mut ancestors: Vec<&Path> = source.ancestors().collect();
     ancestors.reverse();
     for ancestor in ancestors {
-        let metadata = std::fs::metadata(ancestor).ok()?;
-        if (metadata.dev(), metadata.ino()) == root {
+        let known = seen.get(ancestor).copied();
+        let identity = known.unwrap_or_else(|| {
+            let metadata = std::fs::metadata(ancestor).ok();
+            let identity = metadata.map(|metadata| (metadata.dev(), metadata.ino()));
+            seen.insert(ancestor.to_path_buf(), identity);
+            identity
+        });
+        if identity? == root {
             let rest = source.strip_prefix(ancestor).ok()?;
             // It leaves the root again at once.
             if !rest.starts_with("..") {
@@ -165,7 +174,10 @@ mod tests {
         std::os::unix::fs::symlink(&root, dir.path().join("link")).unwrap();
         std::os::unix::fs::symlink("/etc", root.join("data/link")).unwrap();
         let metadata = std::fs::metadata(&root).unwrap();
-        let inside = |path: PathBuf| part_inside((metadata.dev(), metadata.ino()), &path);
+        let inside = |path: PathBuf| {
+            let identity = (metadata.dev(), metadata.ino());
+            part_inside(identity, &path, &mut Identities::default())
+        };
         let some = |path: &str| Some(PathBuf::from(path));
         assert_eq!(inside(root.join("data/x")), some("/data/x"));
         assert_eq!(inside(dir.path().join("link/no/such")), some("/no/such"));

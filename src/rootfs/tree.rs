@@ -17,9 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use pathrs::RootRef;
-
-use super::errno::from_pathrs;
+use super::lookup;
 
 /// As many links as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
@@ -170,7 +168,7 @@ impl Tree {
             let (place, node) = match self.layers.iter().rev().find(|(at, _)| *at == here) {
                 Some((_, Content::Fresh)) => (Place::Nothing, Node::Directory),
                 Some((_, Content::Bound(fd))) => (Place::Seen(fd), node_of(fd)?),
-                None => match parent.map(|fd| child(fd, &name)) {
+                None => match parent.map(|fd| lookup::child(fd.as_fd(), &name)) {
                     Some(Ok(fd)) => {
                         let node = node_of(&fd)?;
                         (Place::Opened(fd), node)
@@ -227,14 +225,6 @@ fn joined(position: &[(OsString, Place<'_>, Node)], name: &OsStr) -> PathBuf {
     path.extend(position.iter().map(|(name, _, _)| name));
     path.push(name);
     path
-}
-
-/// Opens one name below a directory without following it.
-fn child(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    let root: RootRef<'_> = RootRef::from_fd(parent.as_fd());
-    root.resolve_nofollow(Path::new(name))
-        .map(Into::into)
-        .map_err(|e| from_pathrs(&e))
 }
 
 fn node_of(fd: &OwnedFd) -> io::Result<Node> {

@@ -105,10 +105,16 @@ pub(super) fn plan<'a>(
         },
         gate: Some(Gate::create(dir)?),
     };
+    // Only those two act inside after the root is put together.
+    let acts_inside = request.no_pivot || !judged.hooks(HookStage::CreateContainer).is_empty();
     let kept = Kept {
         assembly: lowered.assembly,
         id_maps: lowered.id_maps,
-        cgroup: cgroup.entry()?,
+        cgroup: if acts_inside {
+            cgroup.entry()?
+        } else {
+            Entry::default()
+        },
         inner_state: inner_state(state, namespaces),
         console: ours,
     };

@@ -8,6 +8,7 @@ use super::output;
 use crate::cli::{CdiFormat, Gpus};
 use crate::error::Result;
 use crate::gpu::inventory::Unit;
+use crate::gpu::links::{Link, between};
 use crate::gpu::{self, Inventory};
 use crate::host::facts::Presence;
 use crate::host::gpu::probe;
@@ -26,7 +27,8 @@ pub(super) fn run(arguments: &Gpus) -> Result<()> {
         Some(root) => (root.as_path(), Vec::new()),
         None => (Path::new("/"), Store::default().leases()?),
     };
-    let snapshot = probe(root, &gpu::needs(None))?;
+    let mut snapshot = probe(root, &gpu::needs(None))?;
+    snapshot.merge_names(probe(root, &gpu::link_needs(None))?);
     let inventory = Inventory::read(&snapshot);
     let mut rows = Vec::new();
     let mut vendors = inventory.vendors();
@@ -61,6 +63,7 @@ struct Row<'l> {
     numa: Option<u32>,
     model: Option<String>,
     missing: Vec<PathBuf>,
+    links: Vec<(String, Link)>,
     holders: Vec<&'l Lease>,
 }
 
@@ -86,6 +89,11 @@ impl<'l> Row<'l> {
                 .iter()
                 .filter(|path| !is_there(path))
                 .cloned()
+                .collect(),
+            links: inventory
+                .units(&device.vendor)
+                .filter(|other| other != unit)
+                .filter_map(|other| Some((other.index(), between(device, other.device)?)))
                 .collect(),
             holders: leases.iter().filter(|lease| lease.is_of(&keys)).collect(),
         }
@@ -174,6 +182,10 @@ fn to_json(rows: &[Row<'_>], others: &[&Lease]) -> Value {
             "stage": lease.stage,
         })
     };
+    let link = |(other, link): &(String, Link)| match link {
+        Link::Xgmi { hops } => json!({"to": other, "kind": link.to_string(), "hops": hops}),
+        _ => json!({"to": other, "kind": link.to_string()}),
+    };
     let gpus: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -183,6 +195,7 @@ fn to_json(rows: &[Row<'_>], others: &[&Lease]) -> Value {
                 "name": row.name,
                 "bus": row.bus,
                 "numa": row.numa,
+                "links": row.links.iter().map(link).collect::<Vec<_>>(),
                 "model": row.model,
                 "missing": row.missing,
                 "leases": row.holders.iter().map(lease).collect::<Vec<_>>(),

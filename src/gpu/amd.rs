@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::inventory::{Device, addresses, bus_id, dri_nodes, name_of, numa, number_after};
 use super::nodes::Missing;
-use super::{GpuError, Profile, Vendor, dri};
+use super::{GpuError, Profile, Vendor, dri, links};
 use crate::host::facts::Snapshot;
 
 const PCI_DRIVER: &str = "/sys/module/amdgpu/drivers/pci:amdgpu";
@@ -24,14 +24,25 @@ struct Node {
     place: (u32, u32, u32),
     /// 0 where the device has none of its own.
     unique_id: u64,
+    /// Its number.
+    number: Option<u32>,
+    /// What it reaches by Infinity Fabric.
+    fabric: BTreeMap<u32, u32>,
+}
+
+impl Node {
+    fn links(&self, device: &mut Device) {
+        device.topology = self.number;
+        device.fabric.clone_from(&self.fabric);
+    }
 }
 
 /// KFD's nodes by render minor.
 fn topology(snapshot: &Snapshot) -> BTreeMap<u32, Node> {
     let mut nodes = BTreeMap::new();
     for name in snapshot.names(TOPOLOGY) {
-        let path = Path::new(TOPOLOGY).join(name).join("properties");
-        let Some(text) = snapshot.text(path) else {
+        let path = Path::new(TOPOLOGY).join(name);
+        let Some(text) = snapshot.text(path.join("properties")) else {
             continue;
         };
         let property = |name: &str| -> Option<u64> {
@@ -53,6 +64,8 @@ fn topology(snapshot: &Snapshot) -> BTreeMap<u32, Node> {
             Node {
                 place: (domain.unwrap_or(0), field(8, 0xff), field(3, 0x1f)),
                 unique_id: property("unique_id").unwrap_or(0),
+                number: name.parse().ok(),
+                fabric: links::fabric(snapshot, &path),
             },
         );
     }
@@ -82,6 +95,10 @@ pub(super) fn devices(snapshot: &Snapshot) -> Vec<Device> {
         device.bus = Some(address.to_lowercase());
         device.dri = nodes;
         device.numa = numa(snapshot, &sysfs);
+        device.place = links::place(snapshot, &sysfs);
+        if let Some(node) = topology.get(&minor) {
+            node.links(&mut device);
+        }
         device.uuid = topology
             .get(&minor)
             .and_then(|node| hex(node.unique_id))
@@ -116,6 +133,7 @@ pub(super) fn devices(snapshot: &Snapshot) -> Vec<Device> {
         }
         device.dri = nodes;
         device.owns_bus = false;
+        node.links(&mut device);
         device.uuid = hex(node.unique_id);
         found.insert((node.place, minor), device);
     }

@@ -31,6 +31,7 @@ pub(super) fn devices(snapshot: &Snapshot) -> Vec<Device> {
         device.nodes = nodes;
         device.bus = Some(address.to_lowercase());
         device.numa = numa(snapshot, &sysfs);
+        device.place = super::links::place(snapshot, &sysfs);
         device.module = snapshot
             .text(sysfs.join("module_id"))
             .and_then(|text| text.parse().ok());

@@ -23,6 +23,7 @@ pub(super) fn devices(snapshot: &Snapshot) -> Vec<Device> {
             let mut device = Device::new(Vendor::Intel, 0);
             device.bus = Some(address.to_lowercase());
             device.numa = numa(snapshot, &sysfs);
+            device.place = super::links::place(snapshot, &sysfs);
             device.dri = dri_nodes(snapshot, &sysfs.join("drm"));
             device.nodes = accel_nodes(snapshot, &sysfs.join("accel"));
             let renders = |path: &PathBuf| name_of(path).starts_with("renderD");

@@ -1,5 +1,6 @@
 //! The GPUs of a host, with all the names they go by.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,13 @@ pub struct Device {
     pub uverbs: Vec<PathBuf>,
     /// The NUMA node that it is close to.
     pub numa: Option<u32>,
+    /// Its host bridge, the PCI bridges from there, and itself; empty where that
+    /// was not looked at.
+    pub place: Vec<String>,
+    /// Its node in KFD's topology.
+    pub topology: Option<u32>,
+    /// The nodes that it reaches by Infinity Fabric, with KFD's weight of the way.
+    pub fabric: BTreeMap<u32, u32>,
     /// How the vendor's runtime numbers the same device, where that differs.
     pub module: Option<u32>,
     /// How it is divided; empty if it is used as a whole.
@@ -224,6 +232,9 @@ impl Device {
             owns_bus: true,
             uverbs: Vec::new(),
             numa: None,
+            place: Vec::new(),
+            topology: None,
+            fabric: BTreeMap::new(),
             module: None,
             parts: Vec::new(),
         }

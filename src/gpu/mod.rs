@@ -11,6 +11,7 @@
 //! | `request` | what can be asked for, and its text form |
 //! | `inventory` | devices by vendor, with all the names they go by |
 //! | `nvidia`, `amd`, `intel`, `habana`, `dri` | one vendor's devices and environment |
+//! | `links` | how well two devices are connected |
 //! | `choice` | from names and counts to devices |
 //! | `nodes` | device nodes with their rules |
 //! | `mps`, `time_slice`, `distributed` | sharing, and several processes |
@@ -27,6 +28,7 @@ mod dri;
 mod habana;
 mod intel;
 pub mod inventory;
+pub mod links;
 mod mps;
 mod nodes;
 mod nvidia;
@@ -42,7 +44,7 @@ use std::path::PathBuf;
 
 pub use choice::{Choice, LowestFirst, Pick, choose, lowest_first};
 pub use inventory::{Device, Inventory, Part};
-pub use probe::{Needs, needs};
+pub use probe::{Needs, link_needs, needs};
 pub use request::{
     Backend, Capabilities, Capability, Distributed, Extras, Feature, GpuRequest, ImexChannels, Mps,
     PinnedMemory, Selection, Sharing, TimeSlice, Vendor,

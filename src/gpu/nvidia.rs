@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::inventory::{Device, Part, bus_id, dri_nodes, name_of, node, numa, number_after};
+use super::links::place;
 use super::nodes::Missing;
 use super::request::{ImexChannels, Selection, Sharing};
 use super::{Capability, Feature, GpuError, Profile, Vendor, require};
@@ -59,6 +60,7 @@ pub(super) fn devices(snapshot: &Snapshot) -> Vec<Device> {
         let sysfs = Path::new(PCI_DRIVER).join(address);
         device.dri = dri_nodes(snapshot, &sysfs.join("drm"));
         device.numa = numa(snapshot, &sysfs);
+        device.place = place(snapshot, &sysfs);
         found.push((minor, device));
     }
     if found.is_empty() {

@@ -17,6 +17,8 @@ pub struct Needs {
     pub names: BTreeSet<&'static str>,
     /// Device nodes, and what else needs no more than `lstat`.
     pub nodes: BTreeSet<&'static str>,
+    /// Symbolic links whose targets count.
+    pub links: BTreeSet<&'static str>,
 }
 
 impl Needs {
@@ -25,6 +27,37 @@ impl Needs {
         self.names.extend(names);
         self.nodes.extend(nodes);
     }
+}
+
+/// What is needed to know how devices are connected, besides [`needs`]: only where
+/// somebody has to pick.
+#[must_use]
+pub fn link_needs(vendor: Option<&Vendor>) -> Needs {
+    let mut needs = Needs::default();
+    let drivers: [(Vendor, &[&'static str]); 4] = [
+        (Vendor::Nvidia, &["/sys/bus/pci/drivers/nvidia/*:*"]),
+        (Vendor::Amd, &["/sys/module/amdgpu/drivers/pci:amdgpu/*:*"]),
+        (
+            Vendor::Intel,
+            &[
+                "/sys/bus/pci/drivers/i915/*:*",
+                "/sys/bus/pci/drivers/xe/*:*",
+            ],
+        ),
+        (Vendor::Habana, &["/sys/bus/pci/drivers/habanalabs/*:*"]),
+    ];
+    for (own, links) in drivers {
+        if vendor.is_some_and(|wanted| *wanted != own) {
+            continue;
+        }
+        needs.links.extend(links);
+        if own == Vendor::Amd {
+            needs
+                .texts
+                .insert("/sys/class/kfd/kfd/topology/nodes/*/io_links/*/properties");
+        }
+    }
+    needs
 }
 
 /// What is needed to know the devices of one vendor, or of all. For a vendor that

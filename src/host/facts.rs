@@ -106,6 +106,9 @@ pub struct Snapshot {
     /// there has no entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dirs: BTreeMap<PathBuf, Vec<String>>,
+    /// Where symbolic links point, as they are written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Snapshot {
@@ -128,10 +131,23 @@ impl Snapshot {
         self.dirs.get(dir.as_ref()).map_or(&[], Vec::as_slice)
     }
 
+    /// Takes over what another snapshot of the same host knows, which may have
+    /// looked for other names in the same directories.
+    pub fn merge_names(&mut self, mut other: Self) {
+        for (dir, names) in std::mem::take(&mut other.dirs) {
+            let known = self.dirs.entry(dir).or_default();
+            known.extend(names);
+            known.sort();
+            known.dedup();
+        }
+        self.merge(other);
+    }
+
     /// Takes over what another snapshot knows.
     pub fn merge(&mut self, other: Self) {
         self.files.extend(other.files);
         self.texts.extend(other.texts);
         self.dirs.extend(other.dirs);
+        self.links.extend(other.links);
     }
 }

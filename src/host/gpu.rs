@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
 use nix::sys::stat::SFlag;
@@ -50,6 +51,13 @@ pub fn probe(root: &Path, needs: &Needs) -> Result<Snapshot> {
             probe.examine(&path);
         }
     }
+    for pattern in &needs.links {
+        for path in probe.expand(pattern) {
+            if let Ok(target) = probe.root.readlink(&path) {
+                probe.snapshot.links.insert(path, target);
+            }
+        }
+    }
     Ok(probe.snapshot)
 }
 
@@ -80,10 +88,21 @@ pub fn record(root: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
         )));
     }
     let mut snapshot = probe(root, &crate::gpu::needs(None))?;
+    snapshot.merge_names(probe(root, &crate::gpu::link_needs(None))?);
     let mps = Sharing::Mps(Mps::default());
     snapshot.merge(examine_paths(root, sharing_paths(Some(&mps)))?);
     let mut written = Vec::new();
     let below = |path: &Path| dir.join(path.strip_prefix("/").unwrap_or(path));
+    // First, so that what is recorded below a link is where the link leads.
+    for (path, target) in &snapshot.links {
+        if let Some(place) = inside(path, target) {
+            let (link, place) = (below(path), below(&place));
+            fs::create_dir_all(&place).map_err(|e| Error::io("mkdir", &place, e))?;
+            let parent = link.parent().unwrap_or(dir);
+            fs::create_dir_all(parent).map_err(|e| Error::io("mkdir", parent, e))?;
+            symlink(target, &link).map_err(|e| Error::io("symlink", &link, e))?;
+        }
+    }
     for (path, names) in &snapshot.dirs {
         let target = below(path);
         fs::create_dir_all(&target).map_err(|e| Error::io("mkdir", &target, e))?;
@@ -105,6 +124,20 @@ pub fn record(root: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
     write(&dir.join(NODES_FILE), &nodes_text(&snapshot))?;
     written.push(PathBuf::from("/").join(NODES_FILE));
     Ok(written)
+}
+
+/// Where a relative link leads, if that is below the root by its own words.
+fn inside(link: &Path, target: &Path) -> Option<PathBuf> {
+    let mut place = link.parent()?.to_owned();
+    for part in target.components() {
+        match part {
+            Component::Normal(name) => place.push(name),
+            Component::ParentDir if place.pop() => {}
+            Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    Some(place)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -170,7 +170,12 @@ impl Situation<'_> {
             kind: self.policy.devices.default_kind.as_deref(),
             strict: !self.cdi_dirs.is_empty(),
         };
-        let snapshot = host_gpu::probe(self.host, &gpu::needs(wish.request.vendor.as_ref()))?;
+        let vendor = wish.request.vendor.as_ref();
+        let mut snapshot = host_gpu::probe(self.host, &gpu::needs(vendor))?;
+        if matches!(wish.request.what, gpu::Selection::Count(_)) {
+            let links = host_gpu::probe(self.host, &gpu::link_needs(vendor))?;
+            snapshot.merge_names(links);
+        }
         let inventory = Inventory::read(&snapshot);
         let routed: Result<_> = gpu::route(&wish.request, &inventory, registry, &defaults, picker);
         let routed = routed?;

@@ -8,6 +8,7 @@ use crate::cdi::QualifiedName;
 use crate::edit::Plan;
 use crate::error::{Error, Result};
 use crate::gpu::inventory::Unit;
+use crate::gpu::links::between;
 use crate::gpu::{Choice, Pick};
 use crate::host::gpu::examine_paths;
 use crate::lease::{
@@ -167,7 +168,19 @@ impl<'p> Picker<'p> {
 impl Pick<Error> for Picker<'_> {
     fn pick<'i>(&mut self, choice: &Choice<'i>) -> Result<Vec<Unit<'i>>> {
         let candidates: Result<Vec<_>> = choice.among.iter().map(|u| self.candidate(u)).collect();
-        let places = self.places(&candidates?, choice.count)?;
+        let mut candidates = candidates?;
+        let names: Vec<String> = candidates.iter().map(|c| c.device.clone()).collect();
+        for (unit, candidate) in choice.among.iter().zip(&mut candidates) {
+            let others = choice.among.iter().zip(&names);
+            candidate.links = others
+                .filter(|(other, _)| *other != unit)
+                .filter_map(|(other, name)| {
+                    let link = between(unit.device, other.device)?;
+                    Some((name.clone(), link.strength()))
+                })
+                .collect();
+        }
+        let places = self.places(&candidates, choice.count)?;
         Ok(places
             .into_iter()
             .map(|place| choice.among[place])

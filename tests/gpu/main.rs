@@ -10,6 +10,7 @@
 
 mod golden;
 mod hosts;
+mod links;
 mod properties;
 mod record;
 
@@ -20,13 +21,15 @@ use kusabi::gpu::needs;
 use kusabi::host::facts::Snapshot;
 
 /// Every recorded host.
-pub const HOSTS: [&str; 12] = [
+pub const HOSTS: [&str; 14] = [
     "nvidia-1",
     "nvidia-4",
     "nvidia-8",
+    "nvidia-switch",
     "nvidia-mig",
     "nvidia-mismatch",
     "amd-8",
+    "amd-pairs",
     "amd-partitions",
     "intel",
     "habana-8",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cgroup::nested;
 use crate::cgroup::parent::Migration;
 use crate::document::Document;
-use crate::edit::{self, Applied, Explanation, Plan};
+use crate::edit::{self, Applied, Explanation, Ledger, Plan};
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
 use crate::policy::Policy;
@@ -306,7 +306,8 @@ impl BundleBuilder {
         )?;
         let original = Document::parse(assembled.config.to_string().as_bytes())?;
         let mut plan = assembled.plan;
-        plan.append(facts::requested(self, &original)?);
+        let mut ledger = Ledger::default();
+        plan.append(facts::requested(self, &original, &mut ledger)?);
         let mut applied = edit::apply_traced(&original, &plan)?;
         if self.machine == Machine::Here {
             let more = conversion(&caller(), &applied.document, &plan)?;
@@ -322,6 +323,7 @@ impl BundleBuilder {
             original,
             applied,
             plan,
+            ledger,
             warnings,
             migration,
         })
@@ -363,6 +365,8 @@ pub struct BundleSpec {
     applied: Applied,
     /// The edits.
     plan: Plan,
+    /// What the service asks the host's devices for.
+    ledger: Ledger,
     /// What the user should know; one line each.
     pub warnings: Vec<String>,
     /// What must be moved before the container is made, as was allowed.
@@ -391,6 +395,7 @@ impl BundleSpec {
             original: &self.original,
             plan: &self.plan,
             applied: &self.applied,
+            decisions: self.ledger.decisions(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::cdi::Mode;
 use crate::cgroup::nested;
 use crate::cgroup::parent::{self, Migration, Wish};
 use crate::document::Document;
-use crate::edit::Plan;
+use crate::edit::{Ledger, Plan};
 use crate::error::{Error, Result};
 use crate::host::{gpu, users};
 use crate::request;
@@ -176,7 +176,11 @@ fn cgroup(builder: &BundleBuilder) -> Result<(Option<String>, Option<Migration>)
 }
 
 /// The plan for what is asked of the host's devices.
-pub(super) fn requested(builder: &BundleBuilder, document: &Document) -> Result<Plan> {
+pub(super) fn requested(
+    builder: &BundleBuilder,
+    document: &Document,
+    ledger: &mut Ledger,
+) -> Result<Plan> {
     let flags = &builder.flags;
     let mut requests = request::collect(document, flags, &builder.policy)?;
     if let Some(wish) = &builder.service.resources.gpu {
@@ -207,6 +211,7 @@ pub(super) fn requested(builder: &BundleBuilder, document: &Document) -> Result<
             host: &root,
         },
         &mut picker,
+        ledger,
     )?;
     Ok(plan)
 }

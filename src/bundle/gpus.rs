@@ -16,6 +16,7 @@ pub(super) fn ask(service: &str, wish: &Gpu, flags: &Flags, requests: &mut Reque
         field: format!("services.{service}.resources.gpu.{field}"),
     };
     if flags.gpus.is_empty() {
+        requests.ledger.ask(&source("count"));
         requests.devices.push(Request {
             what: What::Gpus {
                 vendor: wish.vendor.as_deref().map(gpu::Vendor::from_word),
@@ -32,6 +33,7 @@ pub(super) fn ask(service: &str, wish: &Gpu, flags: &Flags, requests: &mut Reque
     if requests.sharing.is_none()
         && let Some(sharing) = &wish.sharing
     {
+        requests.ledger.ask(&source("sharing"));
         requests.sharing = Some((shared(sharing), source("sharing")));
     }
     if requests.distributed.is_none()
@@ -40,6 +42,7 @@ pub(super) fn ask(service: &str, wish: &Gpu, flags: &Flags, requests: &mut Reque
         let source = source("distributed");
         let wish = distributed(service, place)
             .map_err(|reason| Error::Usage(format!("{source}: {reason}")))?;
+        requests.ledger.ask(&source);
         requests.distributed = Some((wish, source));
     }
     Ok(())

@@ -187,8 +187,8 @@ pub(super) const COMMANDS: &[Definition] = &[
     ),
     leaf::<super::Explain>(
         "explain",
-        "Show what would be changed in a bundle, and why",
-        exactly(0),
+        "Show what would be changed in a bundle, or was for a container, and why",
+        at_most(1),
         |m| Ok(Command::Explain(FromArgMatches::from_arg_matches_mut(m)?)),
     ),
     leaf::<super::Edit>(

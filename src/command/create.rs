@@ -78,7 +78,7 @@ pub(super) fn with_request<T>(
         tracing::warn!("{}", note.text);
     }
     point(Step::CreateLease)?;
-    let plan = prepared.explanation().json();
+    let plan = prepared.explanation().report();
     // What is relative to the caller's directory is so no more once in the bundle.
     let absolute = |path: &Option<PathBuf>| -> Result<Option<PathBuf>> {
         path.as_deref()
@@ -99,7 +99,8 @@ pub(super) fn with_request<T>(
             bundle: &prepared.bundle,
             document: &prepared.applied.document,
             caller: &prepared.caller,
-            plan: plan.as_bytes(),
+            plan: plan.json().as_bytes(),
+            original: plan.changed.then(|| prepared.original.as_bytes()),
             console_socket: console.as_deref(),
             foreground,
             pid_file: pid_file.as_deref(),

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
+use super::explain;
 use super::output;
 use crate::cdi::Mode;
 use crate::cli::{Action, DevicesOf, Heal, TableFormat};
 use crate::document::Document;
-use crate::edit::{self, Edit, Plan, PlannedEdit, Source};
+use crate::edit::{self, Edit, Explanation, Ledger, Plan, PlannedEdit, Source};
 use crate::error::{Error, Result};
 use crate::lease::Container;
 use crate::request::{self, Flags, Requests};
@@ -42,7 +43,12 @@ pub fn run(context: &Context<'_>, arguments: &DevicesOf) -> Result<()> {
         });
     };
     let asked = Asked::new(context, arguments, &state, &old)?;
-    let (plan, told, injected) = match action {
+    let Outcome {
+        plan,
+        told,
+        injected,
+        ledger,
+    } = match action {
         Action::Add => asked.add()?,
         Action::Remove => asked.remove()?,
     };
@@ -58,7 +64,7 @@ pub fn run(context: &Context<'_>, arguments: &DevicesOf) -> Result<()> {
     if arguments.dry_run {
         return output::print(&text);
     }
-    let new = edit::apply(&old, &plan)?;
+    let applied = edit::apply_traced(&old, &plan)?;
     let container = Container {
         id: id.to_owned(),
         root: context.root.path.clone(),
@@ -75,7 +81,7 @@ pub fn run(context: &Context<'_>, arguments: &DevicesOf) -> Result<()> {
         locked: &locked,
         state: &leased,
         old: &old,
-        new: &new,
+        new: &applied.document,
         injected,
     });
     if let Some(lease) = lease {
@@ -85,6 +91,15 @@ pub fn run(context: &Context<'_>, arguments: &DevicesOf) -> Result<()> {
         }
     }
     changed?;
+    explain::remember(
+        locked.path(),
+        &Explanation {
+            original: &old,
+            plan: &plan,
+            applied: &applied,
+            decisions: ledger.decisions(),
+        },
+    )?;
     output::print(&text)
 }
 
@@ -141,8 +156,16 @@ struct Asked<'a> {
     old: &'a Document,
 }
 
-/// Edits, what cannot be done, and the record afterwards.
-type Outcome = (Plan, Vec<String>, Injected);
+/// What devices come to.
+struct Outcome {
+    plan: Plan,
+    /// What cannot be done.
+    told: Vec<String>,
+    /// The record afterwards.
+    injected: Injected,
+    /// Who asked.
+    ledger: Ledger,
+}
 
 impl<'a> Asked<'a> {
     fn new(
@@ -170,9 +193,9 @@ impl<'a> Asked<'a> {
         })
     }
 
-    fn plan_of(&self, names: &[String]) -> Result<Plan> {
+    fn plan_of(&self, names: &[String]) -> Result<(Plan, Ledger)> {
         if names.is_empty() {
-            return Ok(Plan::default());
+            return Ok((Plan::default(), Ledger::default()));
         }
         let flags = Flags {
             devices: names.to_vec(),
@@ -196,11 +219,13 @@ impl<'a> Asked<'a> {
         };
         // What is asked for by name is not picked.
         let mut picker = Picker::new(Holder::Nobody, situation.host);
-        resolve::plan(&requests, &situation, &mut picker).map(|(plan, _)| plan)
+        let mut ledger = Ledger::default();
+        let plan = resolve::plan(&requests, &situation, &mut picker, &mut ledger);
+        Ok((plan?.0, ledger))
     }
 
     fn add(&self) -> Result<Outcome> {
-        let all = self.plan_of(&self.names)?;
+        let (all, ledger) = self.plan_of(&self.names)?;
         let mut injected = self.state.injected.clone();
         injected.add(&all, &self.dirs);
         let mut plan = Plan::default();
@@ -224,7 +249,12 @@ impl<'a> Asked<'a> {
             }
             plan.push(edit, origin);
         }
-        Ok((plan, told, injected))
+        Ok(Outcome {
+            plan,
+            told,
+            injected,
+            ledger,
+        })
     }
 
     fn remove(&self) -> Result<Outcome> {
@@ -245,13 +275,14 @@ impl<'a> Asked<'a> {
         // What another device of the container needs as well stays.
         let kept: Vec<Edit> = self
             .plan_of(&injected.names)?
+            .0
             .edits
             .into_iter()
             .map(|p| p.edit)
             .collect();
         let mut plan = Plan::default();
         let mut told = Vec::new();
-        for PlannedEdit { edit, origin } in self.plan_of(&self.names)?.edits {
+        for PlannedEdit { edit, origin } in self.plan_of(&self.names)?.0.edits {
             let taken = match &edit {
                 Edit::AddDevice(node) => {
                     let same = |k: &Edit| matches!(k, Edit::AddDevice(o) if o.path == node.path);
@@ -291,7 +322,12 @@ impl<'a> Asked<'a> {
             plan.push(taken, origin);
         }
         told.push("processes that have a device open keep it until they close it".to_owned());
-        Ok((plan, told, injected))
+        Ok(Outcome {
+            plan,
+            told,
+            injected,
+            ledger: Ledger::default(),
+        })
     }
 }
 

@@ -79,7 +79,10 @@ pub fn run(words: &[OsString], invocation: &Invocation, policy: &Loaded) -> Resu
         Command::Update(arguments) => update::run(&context()?, arguments)?,
         Command::Events(arguments) => events::run(&context()?, arguments)?,
         Command::Ps(arguments) => ps::run(&context()?, arguments)?,
-        Command::Explain(arguments) => explain::explain(arguments, known(policy)?)?,
+        Command::Explain(arguments) => match &arguments.id {
+            Some(id) => explain::explain_container(&context()?, id.as_str(), arguments.format)?,
+            None => explain::explain(arguments, known(policy)?)?,
+        },
         Command::Edit(arguments) => explain::edit(arguments, known(policy)?)?,
         Command::Devices(arguments) => devices::run(&context()?, arguments)?,
         Command::Heal(arguments) => devices::heal(&context()?, arguments)?,

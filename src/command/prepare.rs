@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::cdi::Mode;
 use crate::cli::Devices;
 use crate::document::Document;
-use crate::edit::{self, Applied, Explanation, Plan};
+use crate::edit::{self, Applied, Explanation, Ledger, Plan};
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
 use crate::lease::{Container, Reservation};
 use crate::policy::Policy;
-use crate::request::{self, Flags};
+use crate::request::{self, Flags, Requests};
 use crate::resolve::picker::{Holder, Picker};
 use crate::resolve::{self, Situation, rootless};
 use crate::rootless::Caller;
@@ -32,6 +32,8 @@ pub struct Prepared {
     pub applied: Applied,
     /// The edits, with their origin.
     pub plan: Plan,
+    /// What was asked for, and what became of it.
+    pub ledger: Ledger,
     /// The devices that are held for the container.
     pub lease: Option<Reservation>,
 }
@@ -53,6 +55,7 @@ impl Prepared {
             original: &self.original,
             plan: &self.plan,
             applied: &self.applied,
+            decisions: self.ledger.decisions(),
         }
     }
 
@@ -108,6 +111,20 @@ pub fn prepare(
     devices: &Devices,
     options: &Options<'_>,
 ) -> Result<Prepared> {
+    prepare_telling(bundle, devices, options, &mut Ledger::default())
+}
+
+/// As [`prepare`]; `ledger` gets what becomes of each request, also where one of
+/// them fails.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_telling(
+    bundle: Option<&Path>,
+    devices: &Devices,
+    options: &Options<'_>,
+    ledger: &mut Ledger,
+) -> Result<Prepared> {
     let bundle = bundle_dir(bundle)?;
     let path = bundle.join("config.json");
     let bytes = fs::read(&path).map_err(|e| match e.kind() {
@@ -119,7 +136,12 @@ pub fn prepare(
         _ => Error::io("open", &path, e),
     })?;
     let original = Document::parse(&bytes)?;
-    let requests = request::collect(&original, &flags(devices), options.policy)?;
+    let mut requests = Requests::default();
+    let gathered = request::gather(&original, &flags(devices), options.policy, &mut requests);
+    if gathered.is_err() {
+        ledger.clone_from(&requests.ledger);
+    }
+    gathered?;
     let situation = Situation {
         document: &original,
         cdi_dirs: &devices.cdi_dirs,
@@ -130,7 +152,7 @@ pub fn prepare(
     };
     let caller = caller();
     let mut picker = Picker::new(holder(options, &caller), situation.host);
-    let (mut plan, named) = resolve::plan(&requests, &situation, &mut picker)?;
+    let (mut plan, named) = resolve::plan(&requests, &situation, &mut picker, ledger)?;
     let lease = picker.finish(&plan, &named)?;
     let mut applied = edit::apply_traced(&original, &plan)?;
     let conversion = rootless::conversion(&caller, &applied.document, &plan)?;
@@ -144,6 +166,7 @@ pub fn prepare(
         original,
         applied,
         plan,
+        ledger: std::mem::take(ledger),
         lease,
     })
 }

@@ -6,6 +6,7 @@
 //! edit names. This module is pure.
 
 mod apply;
+mod decision;
 mod describe;
 mod device_list;
 mod explain;
@@ -19,7 +20,10 @@ use crate::device::policy::RuleError;
 use crate::document::DocumentError;
 
 pub use apply::{Applied, Outcome, apply, apply_traced};
-pub use explain::Explanation;
+pub use decision::{Decision, Ledger, PolicyLine, Trust, Verdict};
+pub use explain::{
+    Allow, EditRow, Explanation, NoteRow, OriginRow, Report, RequestRow, SourceRow, diff, refusal,
+};
 pub use origin::{Origin, Rule, Source};
 pub use types::{
     Access, DeviceKind, DeviceNode, DeviceRule, Edit, Hook, HookStage, IdMapping, IntelRdt, Mount,

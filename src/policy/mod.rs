@@ -29,6 +29,7 @@ pub use read::MAX_FILE_SIZE;
 pub use show::Entry;
 
 use crate::cdi::QualifiedName;
+use crate::edit::PolicyLine;
 use crate::yaml::{Position, Problem};
 
 /// What the operator has decided, or the defaults.
@@ -230,8 +231,10 @@ pub enum Decision {
     Count,
     /// It does not.
     Ignore {
-        /// Why, and which line of which file would change it: one line.
+        /// Why, and where that is said: one line.
         reason: String,
+        /// Which line of which file would change it.
+        allow: PolicyLine,
     },
 }
 
@@ -309,11 +312,17 @@ impl Policy {
             Use::Off => "nobody may ask there",
         };
         Decision::Ignore {
-            reason: format!(
-                "{why} ({}), {key} = \"allow\" in {} would allow it",
-                self.where_set(key),
-                self.file().display()
-            ),
+            reason: format!("{why} ({})", self.where_set(key)),
+            allow: self.line(&format!("{key} = \"allow\"")),
+        }
+    }
+
+    /// A line as it would stand in the file that counts.
+    #[must_use]
+    pub fn line(&self, line: &str) -> PolicyLine {
+        PolicyLine {
+            line: line.to_owned(),
+            file: self.file().display().to_string(),
         }
     }
 

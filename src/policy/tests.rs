@@ -216,18 +216,22 @@ fn requests_count_as_the_default_policy_says() {
     assert_eq!(
         policy.judge(Place::Environment, false),
         Decision::Ignore {
-            reason: "only containers with CAP_SYS_ADMIN may ask there (default), \
-                     sources.environment = \"allow\" in /etc/kusabi/config.toml would allow it"
-                .to_owned()
+            reason: "only containers with CAP_SYS_ADMIN may ask there (default)".to_owned(),
+            allow: PolicyLine {
+                line: "sources.environment = \"allow\"".to_owned(),
+                file: "/etc/kusabi/config.toml".to_owned(),
+            },
         }
     );
     let policy = parse("[sources]\ncommand-line = \"off\"").unwrap();
     assert_eq!(
         policy.judge(Place::CommandLine, true),
         Decision::Ignore {
-            reason: "nobody may ask there (/p.toml:2), sources.command-line = \"allow\" in \
-                     /p.toml would allow it"
-                .to_owned()
+            reason: "nobody may ask there (/p.toml:2)".to_owned(),
+            allow: PolicyLine {
+                line: "sources.command-line = \"allow\"".to_owned(),
+                file: "/p.toml".to_owned(),
+            },
         }
     );
 }

@@ -4,7 +4,7 @@
 //! The key after CDI's prefix only keeps plugins apart, nothing is read from it.
 
 use super::flag::cgroup_parent;
-use super::{Collector, RequestError, Trust, keep_first, malformed, names};
+use super::{Collector, RequestError, Trust, malformed, names};
 use crate::document::{Document, key_segment};
 use crate::edit::Source;
 use crate::gpu::Sharing;
@@ -35,11 +35,16 @@ pub(super) fn read(document: &Document, into: &mut Collector<'_>) -> Result<(), 
 }
 
 fn cdi(key: &str, value: &str, into: &mut Collector<'_>) -> Result<(), RequestError> {
-    // The engine has resolved them, maybe from directories of its own.
+    let source = source(key, value);
+    // The engine has resolved them, maybe from directories of its own: that is
+    // nothing to warn of.
     if into.policy.runtime.annotations == Resolver::Engine {
+        let key = "runtime.annotations";
+        let reason = format!("the engine resolves it ({})", into.policy.where_set(key));
+        let allow = into.policy.line(&format!("{key} = \"kusabi\""));
+        into.requests.ledger.ignore(&source, &reason, Some(allow));
         return Ok(());
     }
-    let source = source(key, value);
     if !into.counts(Place::CdiAnnotations, &source) {
         return Ok(());
     }
@@ -79,15 +84,15 @@ fn ours(name: &str, value: &str, into: &mut Collector<'_>) -> Result<(), Request
                         .to_owned(),
                 ));
             }
-            keep_first(&mut into.requests.sharing, wish, &source);
+            into.keep_first(|all| &mut all.sharing, wish, &source);
         }
         "distributed" => {
             let wish = value.parse().map_err(wrong)?;
-            keep_first(&mut into.requests.distributed, wish, &source);
+            into.keep_first(|all| &mut all.distributed, wish, &source);
         }
         _ => {
             let parent = cgroup_parent(&place, value)?;
-            keep_first(&mut into.requests.cgroup_parent, parent, &source);
+            into.keep_first(|all| &mut all.cgroup_parent, parent, &source);
         }
     }
     Ok(())

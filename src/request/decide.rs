@@ -6,11 +6,9 @@
 //! request, and all before the environment, which the image makes and which
 //! counts only where nobody else asks for the same vendor's devices at all.
 
-use std::collections::BTreeSet;
-
-use super::{Request, RequestError, Requests, What, malformed, note};
+use super::{Request, RequestError, Requests, What, lost, malformed};
 use crate::cdi::Wanted;
-use crate::edit::{Note, Source};
+use crate::edit::{Ledger, Note, Source};
 use crate::gpu::{Extras, GpuRequest, Selection, Vendor};
 
 /// GPUs that are wanted, and by whom.
@@ -31,6 +29,8 @@ pub struct Decided {
     pub gpus: Vec<GpuWish>,
     /// What lost, and to whom.
     pub notes: Vec<Note>,
+    /// All requests, with what has become of those that lost.
+    pub ledger: Ledger,
 }
 
 /// The order in which places are heard.
@@ -81,7 +81,10 @@ impl Requests {
     /// # Errors
     /// Two requests from one place that exclude each other.
     pub fn decide(&self) -> Result<Decided, RequestError> {
-        let mut decided = Decided::default();
+        let mut decided = Decided {
+            ledger: self.ledger.clone(),
+            ..Decided::default()
+        };
         let mut wishes: Vec<(Rank, GpuWish)> = Vec::new();
         let mut requests: Vec<&Request> = self.devices.iter().collect();
         requests.sort_by_key(|request| rank(&request.source));
@@ -191,11 +194,9 @@ impl Requests {
 
 impl Decided {
     fn lost(&mut self, request: &Request, winner: &Source) {
-        let text = format!("{} is not used: {winner} decides", request.source);
-        if self.notes.iter().any(|note| note.text == text) {
-            return;
+        let note = lost(&request.source, winner, &mut self.ledger);
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
-        let sources: BTreeSet<Source> = [request.source.clone(), winner.clone()].into();
-        self.notes.push(note(text, sources.into_iter().collect()));
     }
 }

@@ -59,8 +59,17 @@ fn nvidia(environment: &Environment<'_>, into: &mut Collector<'_>) -> Result<(),
     let swarm = &into.policy.nvidia.swarm_resource;
     let mut names: Vec<String> = swarm.clone();
     names.retain(|name| environment.get(name).is_some());
-    if names.is_empty() {
-        names.push(NVIDIA.to_owned());
+    match (names.first(), environment.get(NVIDIA)) {
+        (None, _) => names.push(NVIDIA.to_owned()),
+        (Some(winner), Some(value)) if !names.iter().any(|name| name == NVIDIA) => {
+            let variable = |name: &str, value: &str| Source::Environment {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            };
+            let winner = variable(winner, environment.get(winner).unwrap_or_default());
+            into.lost(&variable(NVIDIA, value), &winner);
+        }
+        _ => {}
     }
     for name in names {
         if let Some(value) = environment.get(&name) {
@@ -158,8 +167,8 @@ fn describe(environment: &Environment<'_>, into: &mut Collector<'_>) -> Result<(
         }
     }
     match environment.get(IMEX) {
-        Some(value) if into.requests.extras.imex.is_none() => imex(value, into),
-        _ => Ok(()),
+        Some(value) => imex(value, into),
+        None => Ok(()),
     }
 }
 
@@ -208,14 +217,21 @@ fn imex(value: &str, into: &mut Collector<'_>) -> Result<(), RequestError> {
         .filter(|entry| !entry.is_empty())
         .collect();
     let nothing = entries.is_empty() || entries.iter().any(|e| matches!(*e, "void" | "none"));
-    if nothing || into.policy.nvidia.ignore_imex_channels {
+    if nothing {
         return Ok(());
     }
     let source = Source::Environment {
         name: IMEX.to_owned(),
         value: value.to_owned(),
     };
-    if !into.counts(Place::Environment, &source) {
+    if !into.counts(Place::Environment, &source) || !into.imex_counts(&source) {
+        return Ok(());
+    }
+    // Mounts come first, as for devices.
+    if into.requests.extras.imex.is_some() {
+        let reason = "mounts ask for channels";
+        into.note(format!("{source} is not used: {reason}"), &source);
+        into.requests.ledger.ignore(&source, reason, None);
         return Ok(());
     }
     if entries.contains(&"all") {

@@ -1,6 +1,6 @@
 //! Flags of `create`, `run`, `explain` and `edit`.
 
-use super::{Collector, Flags, RequestError, Trust, keep_first, malformed, names};
+use super::{Collector, Flags, RequestError, Trust, malformed, names};
 use crate::edit::Source;
 use crate::policy::Place;
 
@@ -36,7 +36,7 @@ pub(super) fn read(flags: &Flags, into: &mut Collector<'_>) -> Result<(), Reques
             let wish = value
                 .parse()
                 .map_err(|reason| malformed("flag --gpu-share", reason))?;
-            keep_first(&mut into.requests.sharing, wish, &source);
+            into.keep_first(|all| &mut all.sharing, wish, &source);
         }
     }
     if let Some(value) = &flags.distributed {
@@ -45,14 +45,14 @@ pub(super) fn read(flags: &Flags, into: &mut Collector<'_>) -> Result<(), Reques
             let wish = value
                 .parse()
                 .map_err(|reason| malformed("flag --distributed", reason))?;
-            keep_first(&mut into.requests.distributed, wish, &source);
+            into.keep_first(|all| &mut all.distributed, wish, &source);
         }
     }
     if let Some(value) = &flags.cgroup_parent {
         let source = source(CGROUP_PARENT, value);
         if into.counts(Place::CommandLine, &source) {
             let parent = cgroup_parent("flag --cgroup-parent", value)?;
-            keep_first(&mut into.requests.cgroup_parent, parent, &source);
+            into.keep_first(|all| &mut all.cgroup_parent, parent, &source);
         }
     }
     Ok(())

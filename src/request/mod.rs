@@ -22,14 +22,15 @@ mod flag;
 mod mount;
 mod standing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cdi::QualifiedName;
 use crate::document::{Document, DocumentError};
-use crate::edit::{Note, Origin, PlannedEdit, Rule, Source};
+use crate::edit::{Ledger, Note, Origin, PlannedEdit, PolicyLine, Rule, Source};
 use crate::gpu::{Distributed, Extras, GpuRequest, Selection, Sharing, Vendor};
 use crate::policy::{Decision, Place, Policy};
 
+pub use crate::edit::Trust;
 pub use decide::{Decided, GpuWish};
 pub use mount::ROOT as MOUNT_ROOT;
 
@@ -46,17 +47,6 @@ pub enum What {
         /// Which.
         which: Selection,
     },
-}
-
-/// How far the place a request came from is under the operator's control.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trust {
-    /// Command line, host policy.
-    Operator,
-    /// Annotations and mounts: the engine's user.
-    Engine,
-    /// The image: environment.
-    Image,
 }
 
 /// One wish.
@@ -119,6 +109,8 @@ pub struct Requests {
     pub cgroup_parent: Sourced<String>,
     /// What NVIDIA's variables say besides.
     pub extras: Extras,
+    /// Who asks, and what is known by now of what becomes of it.
+    pub ledger: Ledger,
     /// What was ignored, and which line of the policy would allow it.
     pub notes: Vec<Note>,
     /// What is taken out of the document, since it was a request and is read.
@@ -136,24 +128,37 @@ pub fn collect(
     policy: &Policy,
 ) -> Result<Requests, RequestError> {
     let mut requests = Requests::default();
+    gather(document, flags, policy, &mut requests)?;
+    Ok(requests)
+}
+
+/// As [`collect`]; after an error `requests` has what was read until then.
+///
+/// # Errors
+/// As [`collect`].
+pub fn gather(
+    document: &Document,
+    flags: &Flags,
+    policy: &Policy,
+    requests: &mut Requests,
+) -> Result<(), RequestError> {
     let has_sys_admin = document
         .bounding_capabilities()?
         .iter()
         .any(|name| matches!(*name, "CAP_SYS_ADMIN"));
     let mut into = Collector {
-        requests: &mut requests,
+        requests,
         policy,
         has_sys_admin,
     };
-    // In the order of precedence: of what can be asked for once, the first stays.
-    flag::read(flags, &mut into)?;
-    annotation::read(document, &mut into)?;
-    mount::read(document, &mut into)?;
-    standing::read(&mut into)?;
-    environment::read(document, &mut into)?;
+    let read = into.read(document, flags);
+    if let Err(error @ RequestError::Malformed { .. }) = &read {
+        requests.ledger.refuse_last(&error.to_string());
+    }
+    read?;
     requests.devices.sort();
     requests.devices.dedup();
-    Ok(requests)
+    Ok(())
 }
 
 /// What a place hands its requests to.
@@ -164,15 +169,66 @@ struct Collector<'c> {
 }
 
 impl Collector<'_> {
+    /// In the order of precedence: of what can be asked for once, the first stays.
+    fn read(&mut self, document: &Document, flags: &Flags) -> Result<(), RequestError> {
+        flag::read(flags, self)?;
+        annotation::read(document, self)?;
+        mount::read(document, self)?;
+        standing::read(self)?;
+        environment::read(document, self)
+    }
+
     /// Whether a place counts; says so if it does not.
     fn counts(&mut self, place: Place, source: &Source) -> bool {
         match self.policy.judge(place, self.has_sys_admin) {
-            Decision::Count => true,
-            Decision::Ignore { reason } => {
-                self.note(format!("ignored {source}: {reason}"), source);
+            Decision::Count => {
+                self.requests.ledger.ask(source);
+                true
+            }
+            Decision::Ignore { reason, allow } => {
+                self.ignore(source, &reason, allow);
                 false
             }
         }
+    }
+
+    /// Says that a request does not count, and what would let it.
+    fn ignore(&mut self, source: &Source, reason: &str, allow: PolicyLine) {
+        self.note(format!("ignored {source}: {reason}, {allow}"), source);
+        self.requests.ledger.ignore(source, reason, Some(allow));
+    }
+
+    /// Whether requests for IMEX channels count; says so if they do not.
+    fn imex_counts(&mut self, source: &Source) -> bool {
+        if self.policy.nvidia.ignore_imex_channels {
+            let key = "nvidia.ignore-imex-channels";
+            let reason = format!("channels are not given ({})", self.policy.where_set(key));
+            let allow = self.policy.line(&format!("{key} = false"));
+            self.ignore(source, &reason, allow);
+        }
+        !self.policy.nvidia.ignore_imex_channels
+    }
+
+    /// Keeps what is asked for first, and tells the others so.
+    fn keep_first<T>(
+        &mut self,
+        slot: impl FnOnce(&mut Requests) -> &mut Sourced<T>,
+        value: T,
+        source: &Source,
+    ) {
+        let slot = slot(self.requests);
+        let Some((_, winner)) = slot else {
+            *slot = Some((value, source.clone()));
+            return;
+        };
+        let winner = winner.clone();
+        self.lost(source, &winner);
+    }
+
+    /// Says that somebody else decides.
+    fn lost(&mut self, source: &Source, winner: &Source) {
+        let note = lost(source, winner, &mut self.requests.ledger);
+        self.requests.notes.push(note);
     }
 
     fn note(&mut self, text: String, source: &Source) {
@@ -222,11 +278,14 @@ impl Collector<'_> {
     }
 }
 
-/// Keeps what is asked for first.
-fn keep_first<T>(slot: &mut Sourced<T>, value: T, source: &Source) {
-    if slot.is_none() {
-        *slot = Some((value, source.clone()));
-    }
+/// Writes down that somebody else decides.
+fn lost(source: &Source, winner: &Source, ledger: &mut Ledger) -> Note {
+    ledger.ignore(source, &format!("{winner} decides"), None);
+    let sources: BTreeSet<Source> = [source.clone(), winner.clone()].into();
+    note(
+        format!("{source} is not used: {winner} decides"),
+        sources.into_iter().collect(),
+    )
 }
 
 fn note(text: String, sources: Vec<Source>) -> Note {

@@ -67,6 +67,9 @@ fn request(
     if let Some(channel) = device.strip_prefix("imex/") {
         let number = super::environment::channel(channel)
             .ok_or_else(|| malformed(place, format!("{channel:?} is no number of a channel")))?;
+        if !into.imex_counts(source) {
+            return Ok(());
+        }
         match into
             .requests
             .extras

@@ -1,6 +1,6 @@
 //! `[request]` of the policy file: what every container gets.
 
-use super::{Collector, RequestError, Trust, keep_first, malformed};
+use super::{Collector, RequestError, Trust, malformed};
 use crate::edit::Source;
 
 pub(super) fn read(into: &mut Collector<'_>) -> Result<(), RequestError> {
@@ -10,6 +10,20 @@ pub(super) fn read(into: &mut Collector<'_>) -> Result<(), RequestError> {
         key: key.to_owned(),
     };
     let place = |key: &str| format!("policy {} {key}", policy.where_set(key));
+    for key in [
+        (!policy.request.devices.is_empty()).then_some("request.devices"),
+        policy.request.gpus.as_ref().map(|_| "request.gpus"),
+        policy
+            .request
+            .gpu_share
+            .as_ref()
+            .map(|_| "request.gpu-share"),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        into.requests.ledger.ask(&source(key));
+    }
     for name in &policy.request.devices {
         into.cdi(name.clone(), &source("request.devices"), Trust::Operator);
     }
@@ -22,7 +36,7 @@ pub(super) fn read(into: &mut Collector<'_>) -> Result<(), RequestError> {
         let wish = share
             .parse()
             .map_err(|reason| malformed(&place(key), reason))?;
-        keep_first(&mut into.requests.sharing, wish, &source(key));
+        into.keep_first(|all| &mut all.sharing, wish, &source(key));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(crate) mod rootless;
 use self::picker::Picker;
 use crate::cdi::{Context, Mode, QualifiedName, Registry, Wanted};
 use crate::document::Document;
-use crate::edit::{Edit, IdMapping, NamespaceKind, Note, Origin, Plan, Rule, Source};
+use crate::edit::{Edit, IdMapping, Ledger, NamespaceKind, Note, Origin, Plan, Rule, Source};
 use crate::error::{Error, Result};
 use crate::gpu::{self, Defaults, GpuRequest, Inventory, Route, Vendor};
 use crate::host::{cdi_dirs, gpu as host_gpu, policy_file};
@@ -41,7 +41,8 @@ pub(crate) struct Situation<'s> {
     pub host: &'s Path,
 }
 
-/// Decides every edit.
+/// Decides every edit. `ledger` gets what becomes of each request, also where one
+/// of them fails.
 ///
 /// # Errors
 /// Requests that cannot be met, or that the policy forbids.
@@ -49,12 +50,19 @@ pub(crate) fn plan(
     requests: &Requests,
     situation: &Situation<'_>,
     picker: &mut Picker<'_>,
+    ledger: &mut Ledger,
 ) -> Result<(Plan, Vec<Held>)> {
     if requests.sharing.is_some() {
         picker.share();
     }
     let mut named = Vec::new();
-    let decided = requests.decide()?;
+    ledger.clone_from(&requests.ledger);
+    let decided = requests.decide().inspect_err(|error| {
+        if let RequestError::Malformed { place, reason } = error {
+            ledger.refuse_called(place, reason);
+        }
+    })?;
+    *ledger = decided.ledger;
     let mut plan = Plan {
         edits: requests.read.clone(),
         notes: [requests.notes.clone(), decided.notes].concat(),
@@ -63,15 +71,22 @@ pub(crate) fn plan(
     let mut profiles = Plan::default();
     let mut count = 0;
     if !(wanted.is_empty() && decided.gpus.is_empty()) {
-        permit(&wanted, situation)?;
+        permit(&wanted, situation, ledger)?;
         let registry = situation.registry();
         count = nvidia_devices(&wanted);
         let asks_nvidia = |wish: &GpuWish| wish.request.vendor == Some(Vendor::Nvidia);
         if count > 0 && !decided.gpus.iter().any(asks_nvidia) {
-            profiles.append(situation.extras(requests, &wanted)?);
+            let extras = situation.extras(requests, &wanted);
+            profiles.append(judged(extras, wanted.values().flatten(), ledger)?);
         }
         for wish in &decided.gpus {
-            let outcome = situation.gpus(wish, &registry, picker)?;
+            let outcome = situation.gpus(wish, &registry, picker);
+            let outcome = judged(outcome, &wish.sources, ledger)?;
+            for device in &outcome.devices {
+                for source in &wish.sources {
+                    ledger.grant(source, device);
+                }
+            }
             for name in outcome.names {
                 wanted.entry(name).or_default().extend(wish.sources.clone());
             }
@@ -79,17 +94,19 @@ pub(crate) fn plan(
             named.extend(outcome.held);
             count += outcome.nvidia;
         }
-        plan.append(situation.devices(&wanted, &registry)?);
+        plan.append(situation.named(&wanted, &registry, ledger)?);
     }
     plan.append(profiles);
-    plan.append(situation.sharing(requests, count)?);
+    plan.append(situation.sharing(requests, count, ledger)?);
     if let Some((parent, source)) = &requests.cgroup_parent {
-        situation.cgroup_parent(parent, source, &mut plan)?;
+        let done = situation.cgroup_parent(parent, source, &mut plan);
+        judged(done, [source], ledger)?;
     }
     if !plan.is_empty() {
         let hooks = situation.document.hooks()?;
         situation.policy.enforce_hooks(&mut plan, &hooks)?;
     }
+    ledger.close();
     for text in picker.take_notes() {
         let origin = Origin {
             rule: Rule::Builtin("leases"),
@@ -100,14 +117,28 @@ pub(crate) fn plan(
     Ok((plan, named))
 }
 
-fn permit(wanted: &Wanted, situation: &Situation<'_>) -> Result<()> {
+fn permit(wanted: &Wanted, situation: &Situation<'_>, ledger: &mut Ledger) -> Result<()> {
     let caller = policy_file::caller();
-    for name in wanted.keys() {
-        situation
+    for (name, sources) in wanted {
+        let permitted = situation
             .policy
-            .permits(name.vendor(), name.class(), &caller)?;
+            .permits(name.vendor(), name.class(), &caller);
+        judged(permitted.map_err(Error::from), sources, ledger)?;
     }
     Ok(())
+}
+
+/// Writes down whose requests an error is about.
+fn judged<'s, T>(
+    result: Result<T>,
+    sources: impl IntoIterator<Item = &'s Source>,
+    ledger: &mut Ledger,
+) -> Result<T> {
+    result.inspect_err(|error| {
+        for source in sources {
+            ledger.refuse(source, &error.to_string());
+        }
+    })
 }
 
 fn nvidia_devices(wanted: &Wanted) -> usize {
@@ -120,6 +151,8 @@ fn nvidia_devices(wanted: &Wanted) -> usize {
 struct Outcome {
     /// CDI devices.
     names: BTreeSet<QualifiedName>,
+    /// What they are called otherwise: those of a profile.
+    devices: Vec<String>,
     /// What a profile adds.
     plan: Plan,
     /// The devices of a profile, to be held at least in shares.
@@ -131,6 +164,32 @@ struct Outcome {
 impl Situation<'_> {
     fn registry(&self) -> Registry {
         cdi_dirs::registry(self.cdi_dirs, &self.policy.devices.cdi_dirs, self.host)
+    }
+
+    /// CDI devices, and who gets which.
+    fn named(&self, wanted: &Wanted, registry: &Registry, ledger: &mut Ledger) -> Result<Plan> {
+        let plan = self.devices(wanted, registry);
+        let Err(error) = &plan else {
+            for (name, sources) in wanted {
+                for source in sources {
+                    ledger.grant(source, &name.to_string());
+                }
+            }
+            return plan;
+        };
+        // What is wrong with one device is not the others' fault.
+        let at_fault = |name: &QualifiedName, sources: &BTreeSet<Source>| {
+            let alone = Wanted::from([(name.clone(), sources.clone())]);
+            self.devices(&alone, registry).is_err()
+        };
+        for (name, sources) in wanted {
+            if at_fault(name, sources) {
+                for source in sources {
+                    ledger.refuse(source, &error.to_string());
+                }
+            }
+        }
+        plan
     }
 
     /// Resolves CDI devices against the host's files.
@@ -190,6 +249,7 @@ impl Situation<'_> {
         let is_nvidia = routed.vendor == Vendor::Nvidia;
         let mut outcome = Outcome {
             names: BTreeSet::new(),
+            devices: Vec::new(),
             plan: Plan::default(),
             held: Vec::new(),
             nvidia: if is_nvidia { routed.count } else { 0 },
@@ -204,6 +264,8 @@ impl Situation<'_> {
             Route::Profile { picked, .. } => {
                 for unit in &picked {
                     outcome.held.push(picker.wanted(unit)?);
+                    let vendor = &routed.vendor;
+                    outcome.devices.push(format!("{vendor} GPU {unit}"));
                 }
                 outcome.plan = gpu::devices_plan(
                     &request,
@@ -246,46 +308,56 @@ impl Situation<'_> {
         )?)
     }
 
-    fn sharing(&self, requests: &Requests, count: usize) -> Result<Plan> {
+    fn sharing(&self, requests: &Requests, count: usize, ledger: &mut Ledger) -> Result<Plan> {
+        const NONE: &str = "only GPUs of NVIDIA can be shared so, and none is asked for";
         let mut plan = Plan::default();
-        if let Some((_, source)) = &requests.sharing
-            && count == 0
-        {
+        match &requests.sharing {
             // The host's own wish is for containers that have such GPUs.
-            if !matches!(source, Source::Policy { .. }) {
+            Some((_, source @ Source::Policy { .. })) if count == 0 => {
+                ledger.ignore(source, NONE, None);
+            }
+            Some((_, source)) if count == 0 => {
+                ledger.refuse(source, NONE);
                 return Err(RequestError::Malformed {
                     place: source.to_string(),
-                    reason: "only GPUs of NVIDIA can be shared so, and none is asked for".into(),
+                    reason: NONE.to_owned(),
                 }
                 .into());
             }
-        } else if let Some((sharing, source)) = &requests.sharing {
-            let paths = gpu::sharing_paths(Some(sharing));
-            let facts = host_gpu::examine_paths(self.host, paths)?;
-            let sources = std::slice::from_ref(source);
-            let context = self.context()?;
-            plan.append(gpu::beyond_devices(
-                Some(sharing),
-                None,
-                count,
-                &facts,
-                &context,
-                sources,
-            )?);
+            Some((sharing, source)) => {
+                let paths = gpu::sharing_paths(Some(sharing));
+                let facts = host_gpu::examine_paths(self.host, paths)?;
+                let shared = self.beyond(Some(sharing), None, count, &facts, source);
+                plan.append(judged(shared, [source], ledger)?);
+            }
+            None => {}
         }
         if let Some((wish, source)) = &requests.distributed {
-            let sources = std::slice::from_ref(source);
-            let context = self.context()?;
-            plan.append(gpu::beyond_devices(
-                None,
-                Some(wish),
-                count,
-                &crate::host::facts::Snapshot::default(),
-                &context,
-                sources,
-            )?);
+            let nothing = crate::host::facts::Snapshot::default();
+            let distributed = self.beyond(None, Some(wish), count, &nothing, source);
+            plan.append(judged(distributed, [source], ledger)?);
         }
         Ok(plan)
+    }
+
+    fn beyond(
+        &self,
+        sharing: Option<&gpu::Sharing>,
+        distributed: Option<&gpu::Distributed>,
+        count: usize,
+        facts: &crate::host::facts::Snapshot,
+        source: &Source,
+    ) -> Result<Plan> {
+        let sources = std::slice::from_ref(source);
+        let context = self.context()?;
+        Ok(gpu::beyond_devices(
+            sharing,
+            distributed,
+            count,
+            facts,
+            &context,
+            sources,
+        )?)
     }
 
     fn context(&self) -> Result<gpu::Context> {

@@ -37,7 +37,7 @@ use super::network;
 use super::notify;
 use super::root::{self, Finish};
 use super::seccomp;
-use super::state::{CONFIG_FILE, Locked, PLAN_FILE, State, Status, Store, write_atomically};
+use super::state::{CONFIG_FILE, Locked, State, Status, Store, write_atomically};
 use super::undo::Undo;
 use crate::document::Document;
 use crate::edit::{HookStage, NamespaceKind};
@@ -58,6 +58,8 @@ pub struct CreateRequest<'a> {
     pub caller: &'a Caller,
     /// The plan, as it is stored beside it.
     pub plan: &'a [u8],
+    /// The configuration before the plan, where that changes it.
+    pub original: Option<&'a [u8]>,
     /// What the edits give, and where its nodes are on the host: `config.json`
     /// has no field for it.
     pub injected: &'a Injected,
@@ -129,7 +131,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     point(Step::CreateState)?;
 
     write_atomically(&dir.join(CONFIG_FILE), request.document.as_bytes(), 0o600)?;
-    write_atomically(&dir.join(PLAN_FILE), request.plan, 0o600)?;
+    record::plan(request, &dir)?;
     point(Step::CreateConfig)?;
 
     let place = place::make(request, planned, &locked, &mut state, &mut undo)?;

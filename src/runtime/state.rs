@@ -284,6 +284,8 @@ pub const STATE_FILE: &str = "state.json";
 pub const CONFIG_FILE: &str = "config.json";
 /// The plan with its provenance, as `explain --format json` prints it.
 pub const PLAN_FILE: &str = "plan.json";
+/// The configuration as it came, where the plan changes it.
+pub const ORIGINAL_FILE: &str = "original.json";
 
 impl Locked {
     /// The container's directory.

@@ -21,16 +21,16 @@ on_host![
 ];
 
 /// Eight device nodes of no driver, and a CDI file that calls them GPUs.
-struct Gpus<'s> {
-    sandbox: &'s Sandbox,
-    dir: PathBuf,
-    vendor: String,
+pub struct Gpus<'s> {
+    pub sandbox: &'s Sandbox,
+    pub dir: PathBuf,
+    pub vendor: String,
 }
 
 impl<'s> Gpus<'s> {
     /// `tests` tells the tests of this file apart: they run at the same time, and
     /// the leases of a host are one.
-    fn new(sandbox: &'s Sandbox, test: u64) -> Self {
+    pub fn new(sandbox: &'s Sandbox, test: u64) -> Self {
         Self::of(sandbox, test, &format!("test{test}.kusabi.dev"))
     }
 
@@ -59,7 +59,7 @@ impl<'s> Gpus<'s> {
         }
     }
 
-    fn call(&self, command: &str, flags: &[&str], bundle: &Bundle) -> Spawn {
+    pub fn call(&self, command: &str, flags: &[&str], bundle: &Bundle) -> Spawn {
         let spawn = self.sandbox.call([command, "--cdi-dir"]).arg(&self.dir);
         spawn
             .args(flags)
@@ -68,22 +68,22 @@ impl<'s> Gpus<'s> {
             .arg(&bundle.id)
     }
 
-    fn bundle(&self) -> Bundle {
+    pub fn bundle(&self) -> Bundle {
         self.sandbox.bundle(&Config::sleeper())
     }
 
-    fn count(&self, count: usize) -> String {
+    pub fn count(&self, count: usize) -> String {
         format!("{}:{count}", self.vendor)
     }
 
-    fn create(&self, flags: &[&str]) -> (Bundle, Output) {
+    pub fn create(&self, flags: &[&str]) -> (Bundle, Output) {
         let bundle = self.bundle();
         let out = self.sandbox.dir().join(format!("init-{}", bundle.id));
         let output = self.call("create", flags, &bundle).output_to(&out).output();
         (bundle, output)
     }
 
-    fn delete(&self, bundle: &Bundle) {
+    pub fn delete(&self, bundle: &Bundle) {
         self.sandbox
             .call(["delete", "--force", &bundle.id])
             .output()
@@ -91,7 +91,7 @@ impl<'s> Gpus<'s> {
     }
 
     /// Device and container of every lease of these GPUs, as `kusabi gpus` says.
-    fn held(&self) -> Vec<(String, String, String)> {
+    pub fn held(&self) -> Vec<(String, String, String)> {
         let listed = self
             .sandbox
             .call(["gpus", "--format", "json"])

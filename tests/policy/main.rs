@@ -14,6 +14,7 @@ mod common;
 mod delegate;
 mod doctor;
 mod edits;
+mod explained;
 mod file;
 mod leases;
 

@@ -326,10 +326,10 @@ proptest! {
             Ok(applied) => {
                 let again = apply(&applied.document, &plan).unwrap();
                 prop_assert_eq!(again.as_bytes(), applied.document.as_bytes());
-                let explanation = Explanation { original: &before, plan: &plan, applied: &applied };
-                let text = explanation.text();
+                let explanation = Explanation { original: &before, plan: &plan, applied: &applied, decisions: &[] };
+                let text = explanation.report().text();
                 prop_assert!(text.lines().count() > plan.edits.len());
-                let json: Value = serde_json::from_str(&explanation.json()).unwrap();
+                let json: Value = serde_json::from_str(&explanation.report().json()).unwrap();
                 prop_assert_eq!(json["edits"].as_array().unwrap().len(), plan.edits.len());
                 let same = before.pretty().unwrap() == applied.document.pretty().unwrap();
                 prop_assert_eq!(explanation.diff().unwrap().is_empty(), same);

@@ -353,6 +353,7 @@ fn devices() {
     assert_eq!(
         command(&format!("explain --bundle /b {flags} --format diff")),
         Command::Explain(Explain {
+            id: None,
             bundle: path("/b"),
             devices: devices.clone(),
             host_root: None,

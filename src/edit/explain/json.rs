@@ -1,47 +1,90 @@
-//! The form for programs, as `hack/docs/explain-json.md` describes it.
+//! From plans and decisions to rows, as `hack/docs/explain-json.md` describes them.
 
 use serde_json::{Map, Value, json};
 
-use super::Explanation;
+use super::report::{Allow, EditRow, NoteRow, OriginRow, Report, RequestRow, SourceRow, VERSION};
+use super::{Explanation, one_line};
 use crate::edit::{
-    DeviceNode, DeviceRule, Edit, Hook, HookStage, IntelRdt, Mount, Origin, Outcome, Rule, Source,
+    Decision, DeviceNode, DeviceRule, Edit, Hook, HookStage, IntelRdt, Mount, Origin, Outcome,
+    Rule, Source, Trust, Verdict,
 };
 
-/// Goes up when a program that read the last version could misread this one.
-/// New keys do not count.
-const VERSION: u32 = 1;
-
-pub(super) fn render(explanation: &Explanation<'_>) -> Value {
+pub(super) fn report(explanation: &Explanation<'_>) -> Report {
     let Explanation {
         original,
         plan,
         applied,
+        decisions,
     } = explanation;
-    let edits: Vec<Value> = plan
+    let edits = plan
         .edits
         .iter()
         .zip(&applied.outcomes)
         .map(|(planned, outcome)| {
             let (kind, value) = edit(&planned.edit);
-            json!({
-                "kind": kind,
-                "field": planned.edit.field(),
-                "value": value,
-                "outcome": match outcome {
-                    Outcome::Changed => "changed",
-                    Outcome::Unchanged => "unchanged",
-                },
-                "origin": origin(&planned.origin),
-            })
+            let (sign, outcome) = match outcome {
+                Outcome::Unchanged => ('=', "unchanged"),
+                Outcome::Changed if planned.edit.removes() => ('-', "changed"),
+                Outcome::Changed => ('+', "changed"),
+            };
+            EditRow {
+                kind: kind.to_owned(),
+                field: planned.edit.field().to_owned(),
+                value,
+                text: planned.edit.to_string(),
+                sign,
+                outcome: outcome.to_owned(),
+                origin: origin(&planned.origin),
+            }
         })
         .collect();
-    let notes: Vec<Value> = plan
-        .notes
-        .iter()
-        .map(|note| json!({ "text": note.text, "origin": origin(&note.origin) }))
-        .collect();
-    let changed = original.as_bytes() != applied.document.as_bytes();
-    json!({ "version": VERSION, "changed": changed, "edits": edits, "notes": notes })
+    let note = |note: &crate::edit::Note| NoteRow {
+        text: note.text.clone(),
+        origin: origin(&note.origin),
+    };
+    Report {
+        version: VERSION,
+        changed: original.as_bytes() != applied.document.as_bytes(),
+        requests: decisions.iter().map(request).collect(),
+        edits,
+        notes: plan.notes.iter().map(note).collect(),
+        error: None,
+        diff: None,
+    }
+}
+
+/// Of a request that failed there is no plan.
+pub(super) fn refused(decisions: &[Decision], error: String) -> Report {
+    Report {
+        version: VERSION,
+        changed: false,
+        requests: decisions.iter().map(request).collect(),
+        edits: Vec::new(),
+        notes: Vec::new(),
+        error: Some(error),
+        diff: None,
+    }
+}
+
+fn request(decision: &Decision) -> RequestRow {
+    let (devices, reason, allow) = match &decision.verdict {
+        Verdict::Open => (Vec::new(), None, None),
+        Verdict::Granted { devices } => (devices.clone(), None, None),
+        Verdict::Ignored { reason, allow } => (Vec::new(), Some(reason.clone()), allow.clone()),
+        Verdict::Refused { reason } => (Vec::new(), Some(reason.clone()), None),
+    };
+    RequestRow {
+        text: one_line(&decision.source.to_string()),
+        source: Value::Object(source(&decision.source)),
+        trust: Trust::of(&decision.source).word().to_owned(),
+        decision: decision.verdict.word().to_owned(),
+        devices,
+        reason,
+        allow: allow.map(|allow| Allow {
+            line: allow.line,
+            file: allow.file,
+        }),
+    }
 }
 
 fn edit(edit: &Edit) -> (&'static str, Value) {
@@ -143,9 +186,16 @@ fn rdt(rdt: &IntelRdt) -> Value {
     ])
 }
 
-fn origin(origin: &Origin) -> Value {
-    let sources: Vec<Value> = origin.sources.iter().map(source).collect();
-    json!({ "rule": rule_of(&origin.rule), "sources": sources })
+fn origin(origin: &Origin) -> OriginRow {
+    let row = |asked: &Source| SourceRow {
+        text: one_line(&asked.to_string()),
+        source: source(asked),
+    };
+    OriginRow {
+        text: one_line(&origin.rule.to_string()),
+        rule: rule_of(&origin.rule),
+        sources: origin.sources.iter().map(row).collect(),
+    }
 }
 
 fn rule_of(rule: &Rule) -> Value {
@@ -162,22 +212,48 @@ fn rule_of(rule: &Rule) -> Value {
     }
 }
 
-fn source(source: &Source) -> Value {
-    match source {
-        Source::Flag { flag, value } => json!({ "kind": "flag", "flag": flag, "value": value }),
+fn source(source: &Source) -> Map<String, Value> {
+    let members = match source {
+        Source::Flag { flag, value } => {
+            vec![
+                ("kind", json!("flag")),
+                ("flag", json!(flag)),
+                ("value", json!(value)),
+            ]
+        }
         Source::Annotation { key, value } => {
-            json!({ "kind": "annotation", "key": key, "value": value })
+            vec![
+                ("kind", json!("annotation")),
+                ("key", json!(key)),
+                ("value", json!(value)),
+            ]
         }
         Source::Environment { name, value } => {
-            json!({ "kind": "environment", "name": name, "value": value })
+            vec![
+                ("kind", json!("environment")),
+                ("name", json!(name)),
+                ("value", json!(value)),
+            ]
         }
         Source::Mount { destination } => {
-            json!({ "kind": "mount", "destination": destination.to_string_lossy() })
+            let destination = json!(destination.to_string_lossy());
+            vec![("kind", json!("mount")), ("destination", destination)]
         }
         Source::Policy { file, key } => {
-            json!({ "kind": "policy", "file": file.to_string_lossy(), "key": key })
+            let file = json!(file.to_string_lossy());
+            vec![
+                ("kind", json!("policy")),
+                ("file", file),
+                ("key", json!(key)),
+            ]
         }
-        Source::Service { field } => json!({ "kind": "service", "field": field }),
-        Source::Situation { reason } => json!({ "kind": "situation", "reason": reason }),
-    }
+        Source::Service { field } => vec![("kind", json!("service")), ("field", json!(field))],
+        Source::Situation { reason } => {
+            vec![("kind", json!("situation")), ("reason", json!(reason))]
+        }
+    };
+    members
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }

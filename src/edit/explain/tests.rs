@@ -4,8 +4,9 @@ use super::Explanation;
 use crate::cdi::QualifiedName;
 use crate::document::Document;
 use crate::edit::{
-    Access, Applied, DeviceKind, DeviceNode, DeviceRule, Edit, Hook, HookStage, IdMapping,
-    IntelRdt, Mount, NamespaceKind, Origin, Plan, Rule, Source, apply_traced,
+    Access, Applied, Decision, DeviceKind, DeviceNode, DeviceRule, Edit, Hook, HookStage,
+    IdMapping, IntelRdt, Mount, NamespaceKind, Origin, Plan, PolicyLine, Report, Rule, Source,
+    Verdict, apply_traced,
 };
 
 fn flag() -> Source {
@@ -63,6 +64,54 @@ fn hook() -> Hook {
     }
 }
 
+/// One of each kind.
+fn decisions() -> Vec<Decision> {
+    let decision = |source, verdict| Decision { source, verdict };
+    let devices = vec!["v.com/gpu=0".to_owned()];
+    let ignored = |reason: &str, allow| Verdict::Ignored {
+        reason: reason.to_owned(),
+        allow,
+    };
+    vec![
+        decision(flag(), Verdict::Granted { devices }),
+        decision(
+            Source::Annotation {
+                key: "cdi.k8s.io/x".to_owned(),
+                value: "v.com/gpu=9".to_owned(),
+            },
+            Verdict::Refused {
+                reason: "no such device".to_owned(),
+            },
+        ),
+        decision(
+            Source::Environment {
+                name: "NVIDIA_VISIBLE_DEVICES".to_owned(),
+                value: "all".to_owned(),
+            },
+            ignored(
+                "nobody may",
+                Some(PolicyLine {
+                    line: "sources.environment = \"allow\"".to_owned(),
+                    file: "/p.toml".to_owned(),
+                }),
+            ),
+        ),
+        decision(
+            Source::Mount {
+                destination: "/m".into(),
+            },
+            ignored("flag --device v.com/gpu=0 decides", None),
+        ),
+        decision(
+            Source::Policy {
+                file: "/p.toml".into(),
+                key: "request.gpus".to_owned(),
+            },
+            Verdict::Open,
+        ),
+    ]
+}
+
 fn env(name: &str, value: &str) -> Edit {
     let (name, value) = (name.to_owned(), value.to_owned());
     Edit::SetEnv { name, value }
@@ -75,6 +124,7 @@ fn explain(text: &str, plan: &Plan, check: impl Fn(&Explanation<'_>)) -> Applied
         original: &original,
         plan,
         applied: &applied,
+        decisions: &decisions(),
     });
     applied
 }
@@ -115,13 +165,30 @@ fn text_says_what_why_and_who() {
         },
         rootless,
     );
+    // What is said of a request is not said again.
+    plan.note(
+        "ignored environment NVIDIA_VISIBLE_DEVICES=all: nobody may, X",
+        spec.clone(),
+    );
+    plan.note(
+        "mount /m is not used: flag --device v.com/gpu=0 decides",
+        spec.clone(),
+    );
     plan.note("major 240 in the file is stale, the host has 195", spec);
     let before = r#"{"process":{"env":["GPU=void"]},"mounts":[{"destination":"/dev/pts","options":["gid=5"]}]}"#;
     explain(before, &plan, |explanation| {
         assert_eq!(
-            explanation.text(),
+            explanation.report().text(),
             "\
 5 edits, and 1 already made
+
+requests
+  granted    flag --device v.com/gpu=0 (operator): v.com/gpu=0
+  refused    annotation cdi.k8s.io/x=v.com/gpu=9 (engine): no such device
+  ignored    environment NVIDIA_VISIBLE_DEVICES=all (image): nobody may
+             sources.environment = \"allow\" in /p.toml would allow it
+  ignored    mount /m (engine): flag --device v.com/gpu=0 decides
+  undecided  policy /p.toml request.gpus (operator)
 
 cdi /etc/cdi/v.yaml
   for flag --device v.com/gpu=0
@@ -150,7 +217,12 @@ notes
 fn text_stays_on_its_line_and_counts() {
     let mut plan = Plan::default();
     explain("{}", &plan, |explanation| {
-        assert_eq!(explanation.text(), "no edits\n");
+        assert!(
+            explanation
+                .report()
+                .text()
+                .starts_with("no edits\n\nrequests\n")
+        );
         assert_eq!(explanation.diff().unwrap(), "");
     });
     plan.push(
@@ -158,7 +230,7 @@ fn text_stays_on_its_line_and_counts() {
         device_origin(),
     );
     explain("{}", &plan, |explanation| {
-        let text = explanation.text();
+        let text = explanation.report().text();
         assert!(text.starts_with("1 edit\n"));
         assert!(
             text.contains(r"A=1\n  + linux.seccomp\u{1b}[2J\u{202e}"),
@@ -169,7 +241,12 @@ fn text_stays_on_its_line_and_counts() {
     let mut same = Plan::default();
     same.push(env("A", "1"), device_origin());
     explain(again, &same, |explanation| {
-        assert!(explanation.text().starts_with("1 edit, already made\n"));
+        assert!(
+            explanation
+                .report()
+                .text()
+                .starts_with("1 edit, already made\n")
+        );
         assert_eq!(explanation.diff().unwrap(), "");
     });
 }
@@ -310,13 +387,26 @@ fn json_is_what_the_documentation_says() {
     }
     plan.note("n", device_origin());
     explain("{}", &plan, |explanation| {
-        let json: Value = serde_json::from_str(&explanation.json()).unwrap();
+        let json: Value = serde_json::from_str(&explanation.whole().unwrap().json()).unwrap();
         assert_eq!(json["version"], 1);
         assert_eq!(json["changed"], true);
         assert_eq!(json["notes"][0]["text"], "n");
         let edits = json["edits"].as_array().unwrap();
         assert_eq!(edits.len(), 18);
         let mut objects = vec![&json, &json["notes"][0], &json["notes"][0]["origin"]];
+        let requests = json["requests"].as_array().unwrap();
+        assert_eq!(requests.len(), 5);
+        for request in requests {
+            let word = |key: &str| request[key].as_str().unwrap();
+            assert!(documented(word("decision")), "decision {request}");
+            assert!(documented(word("trust")), "trust {request}");
+            objects.extend([request, &request["source"]]);
+        }
+        objects.push(&requests[2]["allow"]);
+        assert!(
+            json["diff"].as_str().unwrap().contains("+\t\t\t\"A=1\""),
+            "{json}"
+        );
         for edit in edits {
             let kind = edit["kind"].as_str().unwrap();
             assert!(documented(kind), "kind {kind}");
@@ -346,4 +436,33 @@ fn json_is_what_the_documentation_says() {
         assert_eq!(device["value"]["fileMode"], 0o660);
         assert_eq!(edits[3]["outcome"], "unchanged");
     });
+}
+
+#[test]
+fn a_stored_explanation_says_the_same() {
+    let mut plan = Plan::default();
+    for edit in every_edit() {
+        plan.push(edit, device_origin());
+    }
+    plan.note("n", device_origin());
+    explain(r#"{"process":{"env":["A=1"]}}"#, &plan, |explanation| {
+        let whole = explanation.whole().unwrap();
+        let again: Report = serde_json::from_str(&whole.json()).unwrap();
+        assert_eq!(again, whole);
+        assert_eq!(again.text(), whole.text());
+        assert!(whole.text().contains("\nconfig.json\n  --- config.json\n"));
+    });
+}
+
+#[test]
+fn a_refusal_names_the_request() {
+    let error = crate::Error::Usage("no such device".to_owned());
+    let report = super::refusal(&decisions(), &error);
+    let text = report.text();
+    assert!(text.starts_with("refused\n\nrequests\n"), "{text}");
+    let json: Value = serde_json::from_str(&report.json()).unwrap();
+    assert_eq!(json["error"], "no such device");
+    assert_eq!(json["requests"][1]["decision"], "refused");
+    assert_eq!(json["requests"][1]["reason"], "no such device");
+    assert_eq!(json["edits"], serde_json::json!([]));
 }

@@ -296,7 +296,9 @@ fn explain_gives_the_reasons() {
         original: &original,
         plan: &plan,
         applied: &applied,
+        decisions: &[],
     }
+    .report()
     .text();
     for words in [
         "the caller is uid 1000, not root",

@@ -1,5 +1,7 @@
 //! The container's record before there is a container.
 
+use std::path::Path;
+
 use super::CreateRequest;
 use super::judge::Judged;
 use crate::cgroup::Cgroup;
@@ -7,7 +9,16 @@ use crate::edit::NamespaceKind;
 use crate::error::Result;
 use crate::runtime::RuntimeError;
 use crate::runtime::identity::Identity;
-use crate::runtime::state::{State, Status};
+use crate::runtime::state::{ORIGINAL_FILE, PLAN_FILE, State, Status, write_atomically};
+
+/// Keeps the plan, and what it was made for, for those who ask for reasons later.
+pub(super) fn plan(request: &CreateRequest<'_>, dir: &Path) -> Result<()> {
+    write_atomically(&dir.join(PLAN_FILE), request.plan, 0o600)?;
+    match request.original {
+        Some(original) => write_atomically(&dir.join(ORIGINAL_FILE), original, 0o600),
+        None => Ok(()),
+    }
+}
 
 /// Status creating, by this process, now. `cgroup` is not made yet: whatever
 /// kills us, delete knows what to remove.

@@ -27,7 +27,7 @@ use crate::runtime::hooks;
 use crate::runtime::identity::Identity;
 use crate::runtime::lower_mounts::CgroupView;
 use crate::runtime::state::write_atomically;
-use crate::runtime::state::{CONFIG_FILE, Locked, PLAN_FILE, State, Status, Store};
+use crate::runtime::state::{CONFIG_FILE, Locked, State, Status, Store};
 use crate::runtime::undo::Undo;
 use crate::runtime::{RuntimeError, birth, console};
 use crate::sys::fsmount;
@@ -86,7 +86,7 @@ pub fn restore(
     let mut state = record::initial(request, &judged, planned.1.cgroup())?;
     locked.write(&state)?;
     write_atomically(&dir.join(CONFIG_FILE), request.document.as_bytes(), 0o600)?;
-    write_atomically(&dir.join(PLAN_FILE), request.plan, 0o600)?;
+    record::plan(request, &dir)?;
     let place = place::make(request, planned, &locked, &mut state, &mut undo)?;
     let (view, cgroup) = (place.view, place.cgroup);
     place::share(&judged, &locked, &mut state, &mut undo)?;

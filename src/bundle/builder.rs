@@ -9,6 +9,7 @@ use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Ledger, Plan};
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
+use crate::lease::Reservation;
 use crate::policy::Policy;
 use crate::request::Flags;
 use crate::resolve::rootless::conversion;
@@ -53,6 +54,7 @@ pub struct BundleBuilder {
     pub(super) policy: Policy,
     pub(super) id: Option<String>,
     pub(super) users: Option<PathBuf>,
+    pub(super) state_root: Option<PathBuf>,
 }
 
 impl BundleBuilder {
@@ -77,6 +79,7 @@ impl BundleBuilder {
             policy: Policy::default(),
             id: None,
             users: None,
+            state_root: None,
         }
     }
 
@@ -273,6 +276,15 @@ impl BundleBuilder {
         self
     }
 
+    /// GPUs are held for the container, whose state is below `root`, from the
+    /// moment they are picked; see [`BundleSpec::lease`]. Otherwise nobody holds
+    /// what a bundle names.
+    #[must_use]
+    pub fn hold_for(mut self, root: impl Into<PathBuf>) -> Self {
+        self.state_root = Some(root.into());
+        self
+    }
+
     /// Looks everything up and puts the specification together; nothing is
     /// written.
     ///
@@ -307,7 +319,8 @@ impl BundleBuilder {
         let original = Document::parse(assembled.config.to_string().as_bytes())?;
         let mut plan = assembled.plan;
         let mut ledger = Ledger::default();
-        plan.append(facts::requested(self, &original, &mut ledger)?);
+        let (requested, lease) = facts::requested(self, &original, &mut ledger)?;
+        plan.append(requested);
         let mut applied = edit::apply_traced(&original, &plan)?;
         if self.machine == Machine::Here {
             let more = conversion(&caller(), &applied.document, &plan)?;
@@ -324,6 +337,7 @@ impl BundleBuilder {
             applied,
             plan,
             ledger,
+            lease,
             warnings,
             migration,
         })
@@ -367,6 +381,8 @@ pub struct BundleSpec {
     plan: Plan,
     /// What the service asks the host's devices for.
     ledger: Ledger,
+    /// What is held for the container.
+    lease: Option<Reservation>,
     /// What the user should know; one line each.
     pub warnings: Vec<String>,
     /// What must be moved before the container is made, as was allowed.
@@ -397,6 +413,19 @@ impl BundleSpec {
             applied: &self.applied,
             decisions: self.ledger.decisions(),
         }
+    }
+
+    /// The edits that [`Self::explanation`] is about.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The devices that are held for the container; see
+    /// [`BundleBuilder::hold_for`].
+    #[must_use]
+    pub fn lease(&self) -> Option<&Reservation> {
+        self.lease.as_ref()
     }
 
     /// Moves what is in the way of a nested cgroup.

@@ -13,7 +13,9 @@ use crate::cgroup::parent::{self, Migration, Wish};
 use crate::document::Document;
 use crate::edit::{Ledger, Plan};
 use crate::error::{Error, Result};
+use crate::host::caller::caller;
 use crate::host::{gpu, users};
+use crate::lease::Reservation;
 use crate::request;
 use crate::resolve::picker::{Holder, Picker};
 use crate::resolve::{Situation, plan};
@@ -180,14 +182,14 @@ pub(super) fn requested(
     builder: &BundleBuilder,
     document: &Document,
     ledger: &mut Ledger,
-) -> Result<Plan> {
+) -> Result<(Plan, Option<Reservation>)> {
     let flags = &builder.flags;
     let mut requests = request::collect(document, flags, &builder.policy)?;
     if let Some(wish) = &builder.service.resources.gpu {
         gpus::ask(&builder.name, wish, flags, &mut requests)?;
     }
     if requests.is_empty() {
-        return Ok(Plan::default());
+        return Ok((Plan::default(), None));
     }
     let root = match host_root(&builder.machine) {
         Some(root) => root,
@@ -198,9 +200,13 @@ pub(super) fn requested(
             ));
         }
     };
-    // A description takes nothing from anybody.
-    let mut picker = Picker::new(Holder::Nobody, &root);
-    let (plan, _) = plan(
+    let holder = match &builder.state_root {
+        Some(root) => Holder::of(&builder.id(), root, &caller()),
+        // A description takes nothing from anybody.
+        None => Holder::Nobody,
+    };
+    let mut picker = Picker::new(holder, &root);
+    let (plan, named) = plan(
         &requests,
         &Situation {
             document,
@@ -213,5 +219,6 @@ pub(super) fn requested(
         &mut picker,
         ledger,
     )?;
-    Ok(plan)
+    let lease = picker.finish(&plan, &named)?;
+    Ok((plan, lease))
 }

@@ -168,6 +168,8 @@ pub(super) struct Served {
     pub path: PathBuf,
     /// The container's id.
     pub id: String,
+    /// What is in it, and what is held for the container.
+    pub spec: BundleSpec,
     /// Whether this call made it.
     pub made: bool,
 }
@@ -187,6 +189,7 @@ pub(super) fn serve(
     if let Some(id) = id {
         builder = builder.container_id(id);
     }
+    builder = builder.hold_for(&context.root.path);
     let id = builder.id();
     let out = match out {
         Some(out) => out.to_owned(),
@@ -198,6 +201,7 @@ pub(super) fn serve(
     Ok(Served {
         path: built.path,
         id,
+        spec: built.spec,
         made,
     })
 }

@@ -73,6 +73,7 @@ pub(super) fn restore(context: &Context<'_>, arguments: &Restore) -> Result<u8> 
         &Devices::default(),
         id,
         supervisor.is_some(),
+        None,
         |store, request| restore_container(store, request, &wanted),
     )?;
     let Some(supervisor) = supervisor else {

@@ -1,13 +1,16 @@
 //! `create`, and the part of `run` that is the same.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::prepare::{For, Options, prepare};
+use crate::bundle::BundleSpec;
 use crate::cdi::Mode;
 use crate::cli::{Bundle, Create, Devices};
 use crate::edit::{Edit, Mount, Origin, Plan, Rule, Source};
 use crate::error::{Error, Result};
+use crate::policy::Standing;
 use crate::runtime::create::{CreateRequest, Created, create};
 use crate::runtime::fault::{Step, point};
 use crate::runtime::injected::Injected;
@@ -27,11 +30,13 @@ pub fn run(context: &Context<'_>, arguments: &Create) -> Result<()> {
         &arguments.devices,
         arguments.id.as_str(),
         false,
+        None,
     )
     .map(drop)
 }
 
-/// Prepares and creates; `foreground` when the caller will supervise.
+/// Prepares and creates; `foreground` when the caller will supervise, `served`
+/// what the bundle was made from just now.
 ///
 /// # Errors
 /// As [`run`].
@@ -41,8 +46,9 @@ pub(super) fn create_from(
     devices: &Devices,
     id: &str,
     foreground: bool,
+    served: Option<&BundleSpec>,
 ) -> Result<Created> {
-    with_request(context, bundle, devices, id, foreground, create)
+    with_request(context, bundle, devices, id, foreground, served, create)
 }
 
 /// Prepares what `create` needs, and has something done with it.
@@ -55,15 +61,22 @@ pub(super) fn with_request<T>(
     devices: &Devices,
     id: &str,
     foreground: bool,
+    served: Option<&BundleSpec>,
     act: impl FnOnce(&Store, &CreateRequest<'_>) -> Result<T>,
 ) -> Result<T> {
-    let policy = context.policy()?;
+    let mut policy = Cow::Borrowed(context.policy()?);
+    let mut container = For::Container(&context.root.path);
+    if served.is_some() {
+        // What is asked for is in the bundle, and held.
+        policy.to_mut().request = Standing::default();
+        container = For::Nobody;
+    }
     let options = Options {
         mode: Mode::Create,
-        policy,
+        policy: &policy,
         id: Some(id),
         host: None,
-        container: For::Container(&context.root.path),
+        container,
     };
     let mut prepared = prepare(bundle.bundle.as_deref(), devices, &options)?;
     if policy.runtime.write_back {
@@ -78,7 +91,14 @@ pub(super) fn with_request<T>(
         tracing::warn!("{}", note.text);
     }
     point(Step::CreateLease)?;
-    let plan = prepared.explanation().report();
+    let (mut plan, mut original) = (prepared.explanation().report(), &prepared.original);
+    if let Some(served) = served {
+        let explanation = served.explanation();
+        original = explanation.original;
+        let mut whole = explanation.report();
+        whole.append(plan);
+        plan = whole;
+    }
     // What is relative to the caller's directory is so no more once in the bundle.
     let absolute = |path: &Option<PathBuf>| -> Result<Option<PathBuf>> {
         path.as_deref()
@@ -91,6 +111,9 @@ pub(super) fn with_request<T>(
         absolute(&bundle.pidfd_socket)?,
     );
     let mut injected = Injected::default();
+    if let Some(served) = served {
+        injected.add(served.plan(), &[]);
+    }
     injected.add(&prepared.plan, &absolute_all(&devices.cdi_dirs)?);
     act(
         &Store::new(context.root.path.clone()),
@@ -100,7 +123,7 @@ pub(super) fn with_request<T>(
             document: &prepared.applied.document,
             caller: &prepared.caller,
             plan: plan.json().as_bytes(),
-            original: plan.changed.then(|| prepared.original.as_bytes()),
+            original: plan.changed.then(|| original.as_bytes()),
             console_socket: console.as_deref(),
             foreground,
             pid_file: pid_file.as_deref(),
@@ -109,7 +132,9 @@ pub(super) fn with_request<T>(
             no_new_keyring: bundle.no_new_keyring,
             preserve_fds: bundle.preserve_fds,
             listen_fds: context.listen_fds,
-            lease: prepared.lease.as_ref(),
+            lease: served
+                .and_then(BundleSpec::lease)
+                .or(prepared.lease.as_ref()),
             listen_names: context.listen_names.as_deref(),
             notify: context.notify_socket.is_some(),
             rootless_cgroups: context.rootless_cgroups(),

@@ -11,7 +11,7 @@ use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Ledger, Plan};
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
-use crate::lease::{Container, Reservation};
+use crate::lease::Reservation;
 use crate::policy::Policy;
 use crate::request::{self, Flags, Requests};
 use crate::resolve::picker::{Holder, Picker};
@@ -173,13 +173,10 @@ pub fn prepare_telling(
 
 fn holder(options: &Options<'_>, caller: &Caller) -> Holder {
     match (options.container, options.id) {
-        // Root of a user namespace cannot write where everybody looks.
-        (For::Container(root), Some(id)) if caller.is_host_root() => Holder::Container(Container {
-            id: id.to_owned(),
-            root: root.to_owned(),
-        }),
         (For::Nobody, _) => Holder::Nobody,
-        _ => Holder::Guest,
+        (For::Container(root), Some(id)) => Holder::of(id, root, caller),
+        _ if caller.is_host_root() => Holder::Guest,
+        _ => Holder::Unprivileged,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::bundle;
 use super::context::Context;
 use super::create::create_from;
-use crate::bundle::clean;
+use crate::bundle::{BundleSpec, clean};
 use crate::cli::{Bundle, ContainerId, Devices, Run};
 use crate::error::{Error, Result};
 use crate::log;
@@ -31,6 +31,7 @@ pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
             &arguments.bundle,
             &arguments.devices,
             id.unwrap_or_default(),
+            None,
         );
     };
     let served = bundle::serve(
@@ -45,7 +46,12 @@ pub fn run(context: &Context<'_>, arguments: &Run) -> Result<u8> {
         ..arguments.bundle.clone()
     };
     // What was asked for is in the bundle already.
-    let status = run_bundle(context, arguments, &bundle, &Devices::default(), &served.id);
+    let devices = Devices {
+        cdi_dirs: arguments.devices.cdi_dirs.clone(),
+        ..Devices::default()
+    };
+    let spec = Some(&served.spec);
+    let status = run_bundle(context, arguments, &bundle, &devices, &served.id, spec);
     let gone = status.is_err() || !(arguments.detach || arguments.keep);
     if gone
         && served.made
@@ -62,6 +68,7 @@ fn run_bundle(
     bundle: &Bundle,
     devices: &Devices,
     id: &str,
+    served: Option<&BundleSpec>,
 ) -> Result<u8> {
     let supervisor = if arguments.detach {
         None
@@ -69,7 +76,7 @@ fn run_bundle(
         // Before anything is made: a signal from here on is not lost.
         Some(Supervisor::new(!arguments.no_subreaper)?)
     };
-    let created = create_from(context, bundle, devices, id, supervisor.is_some())?;
+    let created = create_from(context, bundle, devices, id, supervisor.is_some(), served)?;
     let Created {
         locked,
         newborn,

@@ -120,6 +120,15 @@ pub enum LeaseError {
         /// By whom.
         holder: Box<Lease>,
     },
+    /// Who asks cannot hold any.
+    #[error(
+        "{wanted} GPUs by count are had alone, which only the host's root can for a container: \
+         name them, as in --gpus device=0, or share them (--gpu-share)"
+    )]
+    Unprivileged {
+        /// How many were asked for.
+        wanted: usize,
+    },
     /// Not so many are free.
     #[error(transparent)]
     Shortage(#[from] Shortage),

@@ -10,22 +10,43 @@ use crate::error::{Error, Result};
 use crate::gpu::inventory::Unit;
 use crate::gpu::links::between;
 use crate::gpu::{Choice, Pick};
+use crate::host::caller::caller;
 use crate::host::gpu::examine_paths;
 use crate::lease::{
     Candidate, Choosing, Container, LeaseError, Mode, Reservation, Store, Wanted, keys_of_nodes,
     of_plan,
 };
+use crate::rootless::Caller;
 
 /// For whom devices are picked.
 #[derive(Debug)]
 pub enum Holder {
     /// A container that is about to be made, by somebody who may hold devices.
     Container(Container),
-    /// A container whose maker may not, or after which nobody can look: it gets
-    /// nothing that somebody else has alone.
+    /// A container after which nobody can look: it gets nothing that somebody
+    /// else has alone.
     Guest,
+    /// A container whose maker may hold nothing: it gets nothing that somebody else
+    /// has alone, and nothing by count, which it would have alone.
+    Unprivileged,
     /// Nobody: what would be picked now is only shown.
     Nobody,
+}
+
+impl Holder {
+    /// Who holds what a container gets that this process makes, whose state is
+    /// below `root`.
+    #[must_use]
+    pub fn of(id: &str, root: &Path, caller: &Caller) -> Self {
+        // Root of a user namespace cannot write where everybody looks.
+        if !caller.is_host_root() {
+            return Self::Unprivileged;
+        }
+        Self::Container(Container {
+            id: id.to_owned(),
+            root: root.to_owned(),
+        })
+    }
 }
 
 /// Picks devices, and remembers what is to be held. With a container the store is
@@ -79,7 +100,7 @@ impl<'p> Picker<'p> {
         wanted.extend_from_slice(units);
         match &self.holder {
             Holder::Nobody => Ok(None),
-            Holder::Guest => {
+            Holder::Guest | Holder::Unprivileged => {
                 self.store.check(&wanted)?;
                 Ok(None)
             }
@@ -132,7 +153,12 @@ impl<'p> Picker<'p> {
     }
 
     fn places(&mut self, candidates: &[Candidate], count: usize) -> Result<Vec<usize>> {
+        let alone = self.mode == Mode::Exclusive && count > 0;
         let places = match &self.holder {
+            Holder::Unprivileged if alone => {
+                return Err(LeaseError::Unprivileged { wanted: count }.into());
+            }
+            Holder::Unprivileged => self.store.look(candidates, count, Mode::Shared)?,
             Holder::Container(container) => {
                 if self.choosing.is_none() {
                     self.choosing = Some(self.store.choose(container)?);
@@ -143,23 +169,30 @@ impl<'p> Picker<'p> {
                 }
             }
             Holder::Guest => {
-                if self.mode == Mode::Exclusive && count > 0 {
+                if alone {
                     self.notes.push(
-                        "the GPUs are not held for this container: only root's containers in this \
-                         process can, others may get the same"
+                        "the GPUs are not held for this container, which another runtime keeps: \
+                         others may get the same"
                             .to_owned(),
                     );
                 }
                 self.store.look(candidates, count, Mode::Shared)?
             }
-            // An explanation needs no free device.
-            Holder::Nobody => match self.store.look(candidates, count, self.mode) {
-                Err(LeaseError::Shortage(shortage)) => {
-                    self.notes.push(format!("{shortage}; create would fail"));
-                    (0..count).collect()
+            Holder::Nobody => {
+                // On a recorded host it is not known who will ask.
+                if alone && self.host == Path::new("/") && !caller().is_host_root() {
+                    let refusal = LeaseError::Unprivileged { wanted: count };
+                    self.notes.push(format!("{refusal}; create would fail"));
                 }
-                other => other?,
-            },
+                match self.store.look(candidates, count, self.mode) {
+                    // An explanation needs no free device.
+                    Err(LeaseError::Shortage(shortage)) => {
+                        self.notes.push(format!("{shortage}; create would fail"));
+                        (0..count).collect()
+                    }
+                    other => other?,
+                }
+            }
         };
         Ok(places)
     }

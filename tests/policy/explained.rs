@@ -15,6 +15,7 @@ on_host![
     a_container_without_edits_says_so,
     a_refusal_says_whose_request_it_was,
     the_line_that_is_named_lets_the_request_count,
+    a_service_holds_its_gpus_and_is_explained,
 ];
 
 fn explain(sandbox: &Sandbox, format: &str, id: &str) -> Output {
@@ -282,4 +283,70 @@ fn the_line_that_is_named_lets_the_request_count(sandbox: &Sandbox) {
             "granted image environment NVIDIA_VISIBLE_DEVICES={vendor}/gpu=1: {vendor}/gpu=1"
         )]
     );
+}
+
+/// `run --service` makes the bundle and the container: both know the same.
+fn a_service_holds_its_gpus_and_is_explained(sandbox: &Sandbox) {
+    let gpus = Gpus::new(sandbox, 12);
+    let rootfs = sandbox.bundle(&Config::sleeper()).path.join("rootfs");
+    let parent = sandbox.fresh();
+    let services = |name: &str| {
+        format!(
+            "  {name}:\n    cgroup_parent: /{parent}\n    command: {{args: [sleep, \"1000\"]}}\n    \
+             resources: {{gpu: {{count: 1, vendor: {}}}}}\n",
+            gpus.vendor
+        )
+    };
+    let file = sandbox.dir().join("service.yaml");
+    let text = format!(
+        "version: v1\ndeployment: demo\nservices:\n{}{}",
+        services("one"),
+        services("two")
+    );
+    fs::write(&file, text).unwrap();
+    let mut held = Vec::new();
+    for name in ["one", "two"] {
+        let id = sandbox.fresh();
+        let out = sandbox.dir().join(format!("init-{id}"));
+        sandbox
+            .call(["run", "--detach", "--service"])
+            .arg(&file)
+            .args(["--name", name, "--cdi-dir"])
+            .arg(&gpus.dir)
+            .arg("--rootfs")
+            .arg(&rootfs)
+            .arg("--bundle")
+            .arg(sandbox.dir().join(format!("bundle-{id}")))
+            .arg(&id)
+            .output_to(&out)
+            .output()
+            .succeeded();
+        let told = json(&explain(sandbox, "json", &id).succeeded());
+        let number = held.len();
+        assert_eq!(
+            decisions(&told),
+            [format!(
+                "granted operator service file services.{name}.resources.gpu.count: {}/gpu={number}",
+                gpus.vendor
+            )]
+        );
+        assert_eq!(told["changed"], true);
+        held.push(id);
+    }
+    let vendor = &gpus.vendor;
+    let lease = |n: usize| {
+        (
+            format!("{vendor}/gpu={n}"),
+            "exclusive".to_owned(),
+            held[n].clone(),
+        )
+    };
+    assert_eq!(gpus.held(), [lease(0), lease(1)]);
+    for id in &held {
+        sandbox.call(["delete", "--force", id]).output().succeeded();
+    }
+    assert_eq!(gpus.held(), []);
+    for directory in crate::common::host::cgroups_named(&parent) {
+        let _ = fs::remove_dir(directory);
+    }
 }

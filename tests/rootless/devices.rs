@@ -44,6 +44,8 @@ fn a_node_that_the_host_lacks_is_refused(sandbox: &Sandbox) {
     );
 }
 
+/// nvidia-container-toolkit #85, #106, #1487: no switch on the host like `no-cgroups`
+/// is needed for it.
 fn a_cdi_device_comes_with_all_its_edits(sandbox: &Sandbox) {
     let user = User::new(sandbox);
     let cdi = user.home().join("cdi");
@@ -74,6 +76,47 @@ fn a_cdi_device_comes_with_all_its_edits(sandbox: &Sandbox) {
     assert_eq!(out.stdout, "one\nhello\n1:7\n", "{out}");
     // It is the device: opened, and full.
     assert!(out.stderr.contains("No space left on device"), "{out}");
+}
+
+/// What is asked for by count is had alone, and the store of leases is root's.
+fn a_count_is_refused_and_a_name_is_not(sandbox: &Sandbox) {
+    let user = User::new(sandbox);
+    let cdi = user.home().join("cdi");
+    fs::create_dir(&cdi).unwrap();
+    let spec = json!({
+        "cdiVersion": "0.6.0",
+        "kind": "kusabi.test/gpu",
+        "devices": [{"name": "0", "containerEdits": {
+            "env": ["GPU=yes"],
+            "deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/full"}],
+        }}],
+    });
+    fs::write(cdi.join("spec.json"), spec.to_string()).unwrap();
+    let bundle = user.bundle(&Config::shell("echo $GPU"));
+    let call = |command: &[&str], flags: &[&str]| {
+        let call = user.call(command).arg("--cdi-dir").arg(&cdi).args(flags);
+        call.arg("--bundle").arg(&bundle.path)
+    };
+    let reason = "1 GPUs by count are had alone, which only the host's root can for a \
+                  container: name them, as in --gpus device=0, or share them (--gpu-share)";
+    call(&["run"], &["--gpus", "kusabi.test:1"])
+        .arg(&bundle.id)
+        .output()
+        .exited(1)
+        .says(reason);
+    let told = call(&["explain"], &["--gpus", "kusabi.test:1"])
+        .output()
+        .succeeded();
+    assert!(
+        told.stdout
+            .contains(&format!("{reason}; create would fail")),
+        "{told}"
+    );
+    let out = call(&["run"], &["--gpus", "kusabi.test:device=0"])
+        .arg(&bundle.id)
+        .output()
+        .succeeded();
+    assert_eq!(out.stdout, "yes\n");
 }
 
 fn file_systems_of_shared_namespaces_are_the_hosts(sandbox: &Sandbox) {
@@ -131,6 +174,7 @@ on_each_view!(
 );
 on_host!(
     a_node_that_the_host_lacks_is_refused,
+    a_count_is_refused_and_a_name_is_not,
     ptmx_is_the_containers_own,
     file_systems_of_shared_namespaces_are_the_hosts,
     the_hosts_cgroups_are_read_only,

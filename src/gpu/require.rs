@@ -35,10 +35,11 @@ pub struct Properties {
 pub struct Version(Vec<u64>);
 
 impl Version {
-    /// Reads a version; white space around it does not count.
+    /// Reads a version; white space around it and a `v` before it do not count.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
+        let text = text.strip_prefix('v').unwrap_or(text);
         let number = |part: &str| {
             let plain = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
             plain.then(|| part.parse().ok()).flatten()
@@ -171,9 +172,18 @@ pub fn check(
             let mut failed = None;
             let mut factors = 0;
             for factor in term.split(',').filter(|factor| !factor.is_empty()) {
-                factors += 1;
-                match holds(factor, properties).map_err(refuse)? {
+                let held = holds(factor, properties).map_err(refuse)?;
+                factors += u32::from(!matches!(held, Holds::Ignored(_)));
+                match held {
                     Holds::Yes => {}
+                    Holds::Ignored(property) => {
+                        let note = format!(
+                            "{variable}: {property} is no property of a driver, {factor} does not count"
+                        );
+                        if !notes.contains(&note) {
+                            notes.push(note);
+                        }
+                    }
                     Holds::No(own) => failed = Some(format!("{factor} ({own})")),
                     Holds::Unknown(property) => {
                         let note = format!(
@@ -207,8 +217,10 @@ enum Holds {
     Yes,
     /// And what the host has.
     No(String),
-    /// And of what.
+    /// The host does not tell what it has; and of what.
     Unknown(String),
+    /// Nobody knows such a property.
+    Ignored(String),
 }
 
 fn holds(condition: &str, properties: &Properties) -> Result<Holds, String> {
@@ -241,7 +253,7 @@ fn holds(condition: &str, properties: &Properties) -> Result<Holds, String> {
             Some(own) => (own.as_str().cmp(value), own.clone()),
             None => return Ok(Holds::Unknown(property.to_owned())),
         },
-        _ => return Ok(Holds::Unknown(property.to_owned())),
+        _ => return Ok(Holds::Ignored(property.to_owned())),
     };
     let met = match operator {
         "=" => order.is_eq(),
@@ -297,6 +309,9 @@ mod tests {
             "brand=tesla,driver>=450,driver<451 cuda>=12.0",
             "cuda>=99 brand=tesla",
             "cuda>=12.0,",
+            "cuda>=v11.6",
+            // A space is or, a comma is and, which binds closer.
+            "cuda<11 cuda>=11.6,brand=tesla",
         ] {
             assert_eq!(outcome(value), "met", "{value:?}");
         }
@@ -327,6 +342,20 @@ mod tests {
             outcome("arch>=8.0"),
             "NVIDIA_REQUIRE_CUDA: arch of the driver is not known, arch>=8.0 is taken to be met"
         );
+        // What nobody knows neither meets nor fails anything.
+        for value in ["foo=45", "cuda>=11.6 foo=bar", "cuda>=11.6,foo=bar"] {
+            let (_, condition) = value.split_at(value.find("foo").unwrap());
+            assert_eq!(
+                outcome(value),
+                format!(
+                    "NVIDIA_REQUIRE_CUDA: foo is no property of a driver, {condition} does not count"
+                )
+            );
+        }
+        for value in ["cuda>=99 foo=bar", "cuda>=99,foo=bar"] {
+            let told = outcome(value);
+            assert!(told.contains("unsatisfied condition: cuda>=99"), "{told}");
+        }
         for (value, reason) in [
             (
                 "cuda",

@@ -314,3 +314,71 @@ fn depth_is_bounded_in_every_way_to_nest() {
         assert!(parse(&text).is_err(), "{start}");
     }
 }
+
+/// Every key that nvidia-container-toolkit reads (`api/config/v1`) has a row in the
+/// table of the documentation, and every key of ours that a row names is one.
+#[test]
+fn the_table_for_those_who_come_from_nvidia_is_whole_and_true() {
+    const DOCS: &str = include_str!("../../hack/docs/policy.md");
+    let (_, table) = DOCS.split_once("## For those who come from").unwrap();
+    let rows: Vec<(&str, &str)> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once(" | "))
+        .collect();
+    let cli = "root path environment debug ldcache ldconfig load-kmods no-cgroups no-pivot user";
+    let mut keys: Vec<String> = [
+        "accept-nvidia-visible-devices-as-volume-mounts",
+        "accept-nvidia-visible-devices-envvar-when-unprivileged",
+        "disable-require",
+        "features.allow-cuda-compat-libs-from-container",
+        "features.allow-ldconfig-from-container",
+        "features.allow-unknown-oci-spec-fields",
+        "features.disable-cuda-compat-lib-hook",
+        "features.disable-imex-channel-creation",
+        "features.ignore-imex-channel-requests",
+        "features.no-additional-gids-for-device-nodes",
+        "nvidia-container-runtime-hook.path",
+        "nvidia-container-runtime-hook.skip-mode-detection",
+        "nvidia-container-runtime.debug",
+        "nvidia-container-runtime.log-level",
+        "nvidia-container-runtime.mode",
+        "nvidia-container-runtime.modes.cdi.annotation-prefixes",
+        "nvidia-container-runtime.modes.cdi.default-kind",
+        "nvidia-container-runtime.modes.cdi.spec-dirs",
+        "nvidia-container-runtime.modes.csv.*",
+        "nvidia-container-runtime.modes.jit-cdi.*",
+        "nvidia-container-runtime.modes.legacy.cuda-compat-mode",
+        "nvidia-container-runtime.runtimes",
+        "nvidia-ctk.path",
+        "supported-driver-capabilities",
+        "swarm-resource",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    keys.extend(
+        cli.split(' ')
+            .map(|key| format!("nvidia-container-cli.* {key}")),
+    );
+    for key in keys {
+        let (prefix, key) = key.split_once(' ').unwrap_or(("", &key));
+        let has = |row: &(&str, &str)| {
+            let here = |word: &str| format!("`{}", row.0).contains(word);
+            here(&format!("`{key}`")) || here(&format!("`{key} = "))
+        };
+        let row = rows
+            .iter()
+            .find(|row| has(row) && row.0.starts_with(prefix));
+        assert!(row.is_some(), "{prefix} {key} has no row");
+    }
+    let shown = Policy::default().entries();
+    for (_, here) in rows {
+        let words = here.split('`').skip(1).step_by(2);
+        for word in words.filter(|word| !word.starts_with(['/', '"'])) {
+            let key = word.split(" = ").next().unwrap();
+            if key.contains('.') {
+                let is_ours = shown.iter().any(|entry| entry.key == key);
+                assert!(is_ours, "{key} is no key of the policy");
+            }
+        }
+    }
+}

@@ -48,7 +48,8 @@ fn cdi(key: &str, value: &str, into: &mut Collector<'_>) -> Result<(), RequestEr
     if !into.counts(Place::CdiAnnotations, &source) {
         return Ok(());
     }
-    for name in names(&place(key), value)? {
+    let value = into.qualified(value);
+    for name in names(&place(key), &value)? {
         into.cdi(name, &source, Trust::Engine);
     }
     Ok(())

@@ -22,6 +22,7 @@ mod flag;
 mod mount;
 mod standing;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cdi::QualifiedName;
@@ -258,6 +259,23 @@ impl Collector<'_> {
             _ => What::Cdi(name),
         };
         self.device(what, source, trust);
+    }
+
+    /// A list in which bare names are those of the policy's default kind, as
+    /// NVIDIA's runtime reads annotations.
+    fn qualified<'l>(&self, list: &'l str) -> Cow<'l, str> {
+        let Some(kind) = &self.policy.devices.default_kind else {
+            return Cow::Borrowed(list);
+        };
+        let is_bare = |name: &str| !name.is_empty() && !name.contains(['=', '/']);
+        if !list.split(',').any(is_bare) {
+            return Cow::Borrowed(list);
+        }
+        let names = list.split(',').map(|name| match is_bare(name) {
+            true => format!("{kind}={name}"),
+            false => name.to_owned(),
+        });
+        Cow::Owned(names.collect::<Vec<_>>().join(","))
     }
 
     /// GPUs in the text form that flags, annotations and the policy share.

@@ -93,6 +93,11 @@ fn request(
         into.cdi(name(place, &text)?, source, Trust::Engine);
         return Ok(());
     }
+    // NVIDIA's runtime takes a qualified name here as well.
+    if device.contains('=') {
+        into.cdi(name(place, device)?, source, Trust::Engine);
+        return Ok(());
+    }
     let which = match device {
         "all" => Selection::All,
         "none" => Selection::None,

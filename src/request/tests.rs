@@ -152,3 +152,4 @@ fn what_cannot_be_read_is_named() {
 
 mod decided;
 mod places;
+mod toolkit;

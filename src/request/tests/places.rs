@@ -27,7 +27,7 @@ fn env(list: &[&str]) -> Result<Requests, String> {
 }
 
 /// What is asked for, in words.
-fn words(requests: &Requests) -> String {
+pub(super) fn words(requests: &Requests) -> String {
     let words: Vec<String> = requests
         .devices
         .iter()
@@ -221,7 +221,7 @@ fn imex_channels() {
     assert_eq!(ask(&config, &policy).unwrap().extras.imex, None);
 }
 
-fn mounts(destinations: &[&str]) -> serde_json::Value {
+pub(super) fn mounts(destinations: &[&str]) -> serde_json::Value {
     let list: Vec<_> = destinations
         .iter()
         .map(|destination| json!({"source": "/dev/null", "destination": destination}))

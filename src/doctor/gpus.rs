@@ -151,7 +151,9 @@ fn nodes(inventory: &Inventory<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut count = 0;
     for device in inventory.devices() {
-        for path in &device.nodes {
+        // A card's node is for displays; to compute, the render node is needed.
+        let render = device.dri.iter().filter(|path| is_render(path));
+        for path in device.nodes.iter().chain(render) {
             count += 1;
             let what = format!(
                 "{} of GPU {} of {}",
@@ -175,19 +177,38 @@ fn nodes(inventory: &Inventory<'_>) -> Vec<Finding> {
                 _ => findings.push(Finding::problem(
                     NODES,
                     format!("{what} is not there"),
-                    match device.vendor {
-                        Vendor::Nvidia => format!("nvidia-modprobe -c {}", device.index),
-                        _ => "udevadm trigger, or load the driver again".to_owned(),
+                    match nvidia_minor(path) {
+                        Some(minor) => format!("nvidia-modprobe -c {minor}"),
+                        None => "udevadm trigger, or load the driver again".to_owned(),
                     },
                 )),
             }
         }
+    }
+    if inventory.of(&Vendor::Amd).next().is_some()
+        && !matches!(snapshot.file("/dev/kfd"), Some(Presence::Present(_)))
+    {
+        let text = "/dev/kfd is not there: ROCm will not start";
+        let fix = "udevadm trigger, or modprobe amdgpu; dmesg | grep kfd says why it has none";
+        findings.push(Finding::problem(NODES, text, fix));
     }
     if findings.is_empty() && count > 0 {
         let text = format!("all {count} nodes of GPUs are there");
         findings.push(Finding::fine(NODES, text));
     }
     findings
+}
+
+/// The minor number of `/dev/nvidiaN`, which need not be the GPU's index.
+fn nvidia_minor(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("nvidia")?.parse().ok()
+}
+
+fn is_render(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with("renderD"))
 }
 
 /// NVIDIA's nodes for all GPUs, against the majors that the kernel gives now.

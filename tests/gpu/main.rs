@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod doctor;
 mod golden;
 mod hosts;
 mod links;

@@ -15,11 +15,14 @@ mod links;
 mod properties;
 mod record;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use kusabi::gpu::needs;
 use kusabi::host::facts::Snapshot;
+use kusabi::host::gpu::probe;
 
 /// Every recorded host.
 pub const HOSTS: [&str; 14] = [
@@ -47,9 +50,14 @@ pub fn host(name: &str) -> PathBuf {
     fixtures().join("hosts").join(name)
 }
 
-/// All that a recorded host tells.
+/// All that a recorded host tells, read once.
 pub fn snapshot(name: &str) -> Snapshot {
-    kusabi::host::gpu::probe(&host(name), &needs(None)).unwrap()
+    static READ: Mutex<BTreeMap<String, Snapshot>> = Mutex::new(BTreeMap::new());
+    let mut read = READ.lock().unwrap();
+    let known = read
+        .entry(name.to_owned())
+        .or_insert_with(|| probe(&host(name), &needs(None)).unwrap());
+    known.clone()
 }
 
 /// What a command did.

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use kusabi::cdi::Mode;
+use kusabi::cdi::{Mode, Registry};
 use kusabi::document::Document;
 use kusabi::edit::{self, Edit};
 use kusabi::gpu::{
     Capabilities, Context, Distributed, GpuRequest, Inventory, Properties, Requirement, Selection,
     Sharing, Vendor, check_requirements, plan,
 };
+use kusabi::host::facts::Snapshot;
 use kusabi::policy::{Policy, Use};
 use kusabi::request::{Flags, collect};
 use proptest::collection::vec;
@@ -58,6 +60,17 @@ fn near() -> impl Strategy<Value = String> {
         ".{0,30}",
     ]
 }
+
+/// A host with links, as far as files tell of them.
+static LINKED: LazyLock<Snapshot> = LazyLock::new(|| {
+    let mut snapshot = snapshot("amd-pairs");
+    let links = kusabi::host::gpu::probe(&crate::host("amd-pairs"), &kusabi::gpu::link_needs(None));
+    snapshot.merge_names(links.unwrap());
+    snapshot
+});
+
+static REGISTRY: LazyLock<Registry> =
+    LazyLock::new(|| kusabi::host::survey::recorded_registry(&crate::host("nvidia-4")));
 
 proptest! {
     #[test]
@@ -129,6 +142,142 @@ proptest! {
                 }
             }
             Err(error) => prop_assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+    }
+
+    /// The other places, and a default kind for bare names.
+    #[test]
+    fn no_annotation_and_no_flag_panics(
+        values in vec(near(), 4),
+        flags in vec(near(), 3),
+        kind in prop::option::of(Just("nvidia.com/gpu")),
+    ) {
+        let keys = ["kusabi.dev/gpu-share", "kusabi.dev/distributed", "kusabi.dev/cgroup-parent", "cdi.k8s.io/x"];
+        let annotations: serde_json::Map<String, serde_json::Value> = keys
+            .iter()
+            .zip(&values)
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        let config = json!({"annotations": annotations});
+        let document = Document::parse(config.to_string().as_bytes()).unwrap();
+        let mut policy = Policy::default();
+        policy.cgroup.parent_annotation = Use::Allow;
+        policy.devices.default_kind = kind.map(str::to_owned);
+        let flags = Flags {
+            devices: vec![flags[0].clone()],
+            gpus: vec![flags[1].clone()],
+            cgroup_parent: Some(flags[2].clone()),
+            ..Flags::default()
+        };
+        let mut requests = kusabi::request::Requests::default();
+        let read = kusabi::request::gather(&document, &flags, &policy, &mut requests);
+        // Whatever failed, the request that did is written down as the last one.
+        if let Err(error) = read {
+            let error = error.to_string();
+            prop_assert!(!error.contains('\n'), "{error}");
+            let last = requests.ledger.decisions().last().unwrap();
+            prop_assert_eq!(last.verdict.word(), "refused");
+        }
+    }
+
+    #[test]
+    fn no_policy_panics(
+        text in prop_oneof![
+            "[ -~\n]{0,80}",
+            vec(select(vec![
+                "[sources]\n", "[request]\n", "gpus = ", "environment = ", "\"allow\"\n", "\"2\"\n",
+                "[users.x]\n", "deny = ", "[\"a/b\"]\n", "[nvidia]\n", "disable-require = true\n", "[", "]", "=",
+                "default-kind = \"a/b\"\n", "[devices]\n", "\"", "\u{e9}",
+            ]), 0..10).prop_map(|parts| parts.concat()),
+        ],
+    ) {
+        let file = std::path::Path::new("/p.toml");
+        match Policy::parse(file, text.as_bytes()) {
+            Ok(policy) => prop_assert!(policy.entries().len() > 20),
+            Err(error) => prop_assert!(!error.to_string().trim().is_empty()),
+        }
+    }
+
+    /// A list of nodes is whole or an error with its line.
+    #[test]
+    fn no_list_of_nodes_panics(
+        text in prop_oneof![
+            "[ -~\n]{0,60}",
+            vec(select(vec![
+                "/dev/nvidia0", " ", "c", "b", "q", "195:0", "0666", "0:0", "\n", "#", "x", "4294967296:0",
+            ]), 0..12).prop_map(|parts| parts.concat()),
+        ],
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("kusabi-nodes"), &text).unwrap();
+        match kusabi::host::gpu::probe(dir.path(), &kusabi::gpu::needs(None)) {
+            Ok(snapshot) => {
+                let _ = Inventory::read(&snapshot);
+            }
+            Err(error) => prop_assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+    }
+
+    /// What tells of links may say anything; a link is the same from both ends.
+    #[test]
+    fn no_link_panics(
+        target in prop_oneof![
+            "[ -~]{0,40}",
+            vec(select(vec!["../", "devices/", "pci0000:00/", "0000:01:00.0/", "/", "pci", ".", "x/"]), 0..8)
+                .prop_map(|parts| parts.concat()),
+        ],
+        text in prop_oneof![
+            "[ -~\n]{0,60}",
+            vec(select(vec![
+                "type 11\n", "type 2\n", "node_to ", "weight ", "15\n", "0\n", "4294967295\n", "-1\n", "node_to 4\n",
+            ]), 0..8).prop_map(|parts| parts.concat()),
+        ],
+    ) {
+        let mut snapshot = LINKED.clone();
+        if let Some(link) = snapshot.links.values_mut().next() {
+            *link = target.into();
+        }
+        let place = "/sys/class/kfd/kfd/topology/nodes/2/io_links/1/properties";
+        prop_assert!(snapshot.texts.insert(place.into(), text).is_some());
+        let inventory = Inventory::read(&snapshot);
+        let devices = inventory.devices();
+        for one in devices {
+            for other in devices {
+                let link = kusabi::gpu::links::between(one, other);
+                prop_assert_eq!(link, kusabi::gpu::links::between(other, one));
+                prop_assert!(link.is_none_or(|link| link.strength() > 0));
+            }
+        }
+    }
+
+    /// Nor may what engines and generators of CDI files write.
+    #[test]
+    fn no_file_makes_the_doctor_panic(
+        file in select(vec![
+            "/etc/docker/daemon.json", "/etc/containerd/config.toml", "/etc/crio/crio.conf",
+            "/etc/containers/containers.conf", "/proc/devices", "/proc/driver/nvidia/version",
+            "/etc/subuid", "/sys/fs/cgroup/cgroup.controllers",
+        ]),
+        text in prop_oneof![
+            "[ -~\n]{0,60}",
+            vec(select(vec![
+                "{\"runtimes\":", "{\"kusabi\":", "{\"path\":\"/k\"}", "}", "[", "]", "runtimes", ".kusabi]\n",
+                "runtime_path = \"/k\"\n", "=", "\"", "default_runtime = \"x\"\n", "510 nvidia-uvm\n", "NVRM version: 1.2\n",
+            ]), 0..10).prop_map(|parts| parts.concat()),
+        ],
+    ) {
+        let mut snapshot = snapshot("nvidia-4");
+        snapshot.texts.insert(file.into(), text);
+        let machine = kusabi::doctor::Machine::default();
+        let findings = kusabi::doctor::examine(&kusabi::doctor::Survey {
+            snapshot: &snapshot,
+            registry: &REGISTRY,
+            machine: &machine,
+        });
+        for finding in &findings {
+            let is_fine = finding.level == kusabi::doctor::Level::Fine;
+            prop_assert_eq!(is_fine, finding.fix.is_none(), "{:?}", finding);
+            prop_assert!(!finding.text.is_empty());
         }
     }
 

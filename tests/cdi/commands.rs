@@ -225,6 +225,8 @@ fn show_as_json_gives_the_edits_as_written() {
     );
 }
 
+/// nvidia-container-toolkit #146, #1239, #1895: what was read and what is there is
+/// said, where others say `unresolvable` alone.
 #[test]
 fn show_fails_on_names_that_nobody_defines_or_nobody_could() {
     let place = Place::new(&[("gpu.yaml", GPU)]);

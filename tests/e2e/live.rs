@@ -306,6 +306,7 @@ fn update_leaves_what_was_given(sandbox: &Sandbox) {
     container.delete_force();
 }
 
+/// nvidia-container-toolkit #46, #648, crun #1632, #1948: devices with a user namespace.
 fn a_container_with_a_user_namespace_gets_the_hosts_node(sandbox: &Sandbox) {
     let registry = Registry::new(sandbox);
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);

@@ -100,7 +100,7 @@ fn a_device_stays(sandbox: &Sandbox, driver: Driver) {
     container.delete_force();
 }
 
-/// The reference case, nvidia-container-toolkit #48.
+/// The reference case, nvidia-container-toolkit #48 (also #251, #1227, #1397).
 fn runc_with_a_vendors_hook_loses_it(sandbox: &Sandbox) {
     let Some(peer) = sandbox.peer(Kind::Runc) else {
         skip!("runc is not installed");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::common::runtime::which;
 use crate::common::{
     Config, Kind, Output, Runtime, Sandbox, Spawn, View, host, in_sandbox, skip, view, wait_until,
 };
@@ -42,6 +43,59 @@ cases! {
     crun_runs_in_the_foreground = Kind::Crun, View::Host, in_the_foreground;
     ours_stay_ours_beside_runc = Kind::Runc, View::Unified, ours_stay_ours;
     what_only_the_other_knows_is_passed_on = Kind::Crun, View::Host, what_only_the_other_knows;
+}
+
+/// A command that is not ours to do, and nothing to edit.
+#[test]
+fn a_pass_through_costs_one_exec_and_reads_the_policy() {
+    if which("strace").is_none() {
+        skip!("this machine has no strace");
+    }
+    in_sandbox("delegate::pass_through", View::Host, |sandbox| {
+        let other = which("true").unwrap();
+        let text = format!("[runtime]\nbackend = [{:?}]\n", other.to_str().unwrap());
+        let policy = policy(sandbox, &text);
+        let trace = sandbox.dir().join("trace");
+        let strace = which("strace").unwrap();
+        Spawn::new(&strace, &sandbox.dir().join("traced"))
+            .args(["-f", "-qq", "-e", "trace=execve,open,openat,openat2", "-o"])
+            .arg(&trace)
+            .arg(&sandbox.runtime().path)
+            .arg("--root")
+            .arg(sandbox.root())
+            .args(["state", "theirs"])
+            .env("KUSABI_CONFIG", &policy)
+            .output()
+            .succeeded();
+        let trace = fs::read_to_string(trace).unwrap();
+        let execs: Vec<usize> = trace
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.contains("execve("))
+            .map(|(number, _)| number)
+            .collect();
+        // Its own, and the other runtime's.
+        assert_eq!(execs.len(), 2, "{trace}");
+        let state = sandbox.root().join("theirs/state.json");
+        let opened: Vec<&str> = trace
+            .lines()
+            .take(execs[1])
+            .filter_map(|line| line.split('"').nth(1).filter(|_| line.contains("open")))
+            // The loader's, and the standard library's look at its stack.
+            .filter(|path| !path.contains("/lib") && !path.starts_with("/etc/ld.so"))
+            .filter(|path| *path != "/proc/self/maps")
+            .collect();
+        assert_eq!(
+            opened,
+            [
+                policy.to_str().unwrap(),
+                // Who is root is asked for whom the policy may belong to.
+                "/proc/self/uid_map",
+                state.to_str().unwrap(),
+            ],
+            "{trace}"
+        );
+    });
 }
 
 /// crun raises `RLIMIT_MEMLOCK` before it loads a device filter.

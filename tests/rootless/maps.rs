@@ -143,6 +143,7 @@ fn a_mapping_that_was_brought_is_left_alone(sandbox: &Sandbox) {
     assert_eq!(stages(), before);
 }
 
+/// nvidia-container-toolkit #210, #580: groups that may open the node of a device stay.
 fn groups_of_the_caller_stay_and_others_are_refused(sandbox: &Sandbox) {
     let user = User::new(sandbox).in_groups("44,61742");
     let out = user

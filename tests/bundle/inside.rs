@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use super::common::host;
 use super::common::runtime::which;
@@ -309,7 +310,7 @@ fn users_are_found_by_name_and_the_device_filter_holds(sandbox: &Sandbox) {
     }
 }
 
-fn make_node(path: &std::path::Path, major: u64, minor: u64) {
+fn make_node(path: &Path, major: u64, minor: u64) {
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
     let mode = Mode::from_bits_truncate(0o666);
     mknod(path, SFlag::S_IFCHR, mode, makedev(major, minor)).unwrap();
@@ -477,5 +478,52 @@ fn two_gpus_mps_and_a_tmpfs_from_an_image(sandbox: &Sandbox) {
         assert_eq!(seen["CUDA_MPS_PIPE_DIRECTORY"], pipes);
         assert!(seen[&format!("mount.{pipes}")].contains(" rw"), "{seen:?}");
         assert!(seen["mount./scratch"].contains("size=262144k"), "{seen:?}");
+    }
+    as_the_readme_has_it(sandbox, &parent, &options);
+}
+
+/// The service file of README.md and what its container prints, to the letter but
+/// for times and places.
+fn as_the_readme_has_it(sandbox: &Sandbox, parent: &Parent<'_>, options: &[&str]) {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let (_, from) = readme.split_once("$ cat service.yaml\n").unwrap();
+    let (service, from) = from.split_once("$ kusabi run --service").unwrap();
+    let (command, from) = from.split_once('\n').unwrap();
+    let (wanted, _) = from.split_once("```").unwrap();
+    for option in options {
+        assert!(command.contains(option), "{command}");
+    }
+    let dir = sandbox.dir();
+    let here = dir.to_str().unwrap();
+    fs::write(dir.join("service.yaml"), service.replace("$tmp", here)).unwrap();
+    for number in [0, 1] {
+        let node = dir.join(format!("gpu{number}"));
+        fs::set_permissions(node, fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    let below = format!("/{}", parent.name);
+    let run = [
+        "run",
+        "--service",
+        "service.yaml",
+        "--cgroup-parent",
+        &below,
+    ];
+    let out = kusabi(sandbox, &[&run[..], options].concat())
+        .output()
+        .succeeded();
+    fs::remove_dir(dir.join("state/bundles")).unwrap();
+    let time = regex::Regex::new("[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}").unwrap();
+    let plain = |text: &str| time.replace_all(text, "TIME").replace(here, "$tmp");
+    let (warned, printed): (Vec<&str>, Vec<&str>) =
+        wanted.lines().partition(|line| line.starts_with("level="));
+    assert_eq!(
+        plain(&out.stdout).lines().collect::<Vec<_>>(),
+        plain(&printed.join("\n")).lines().collect::<Vec<_>>()
+    );
+    let said = plain(&out.stderr);
+    assert_eq!(said.lines().count(), warned.len(), "{said}");
+    for (said, warned) in said.lines().zip(warned) {
+        assert!(said.ends_with(warned), "{said}");
     }
 }

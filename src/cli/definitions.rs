@@ -63,7 +63,7 @@ pub(super) enum Kind {
 }
 
 /// All commands, in the order in which help shows them.
-pub(super) const COMMANDS: &[Definition] = &[
+pub(super) static COMMANDS: &[Definition] = &[
     leaf::<super::Create>(
         "create",
         "Make a container, ready to be started",

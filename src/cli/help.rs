@@ -5,7 +5,7 @@ use std::error::Error as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Args as _};
 
-use super::definitions::{COMMANDS, Definition, ReadError};
+use super::definitions::{COMMANDS, Definition, Kind, ReadError};
 use super::globals::Globals;
 use super::values::Refusal;
 
@@ -60,8 +60,21 @@ pub(super) fn root() -> String {
 
 /// The help of one command.
 pub(super) fn of(definition: &Definition) -> String {
-    let name = format!("kusabi {}", definition.name);
+    let name = path_to(definition, COMMANDS).unwrap_or_else(|| definition.name.to_owned());
+    let name = format!("kusabi {name}");
     render(definition.clap_tree().display_name(&name).bin_name(name))
+}
+
+/// All words of a command, as in `cdi list`.
+fn path_to(definition: &Definition, among: &[Definition]) -> Option<String> {
+    among.iter().find_map(|one| match &one.kind {
+        _ if std::ptr::eq(one, definition) => Some(one.name.to_owned()),
+        Kind::Group(children) => {
+            let rest = path_to(definition, children)?;
+            Some(format!("{} {rest}", one.name))
+        }
+        Kind::Leaf { .. } => None,
+    })
 }
 
 fn render(command: clap::Command) -> String {

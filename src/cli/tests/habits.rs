@@ -358,6 +358,19 @@ fn help_wherever_it_is_asked_for() {
         );
         assert!(text.contains("--ignore-paused"), "{line}");
     }
+    for line in ["bundle build -h", "bundle build --help x"] {
+        let Command::Help(text) = command(line) else {
+            panic!("{line}")
+        };
+        assert!(
+            text.starts_with("NAME:\n   kusabi bundle build - "),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n   kusabi bundle build [OPTIONS] [directory]\n"),
+            "{text}"
+        );
+    }
     assert_eq!(command("-v"), Command::Version);
     // Not help of ours: the process's.
     assert_eq!(exec("exec ID ls --help").args, ["ls", "--help"]);

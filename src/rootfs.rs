@@ -68,6 +68,7 @@ mod restore;
 mod rules;
 mod sources;
 mod stage;
+mod transplant;
 mod tree;
 
 pub use assemble::{Assembly, Placement};
@@ -77,6 +78,7 @@ pub use options::{MountOptions, known as known_mount_options};
 pub use restore::{lands_at, make_places, reopen};
 pub use sources::{IdMaps, OwnRights, Sources, can_map_ids};
 pub use stage::Stage;
+pub use transplant::{detach, transplant};
 
 use std::fs::File;
 use std::io;

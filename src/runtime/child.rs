@@ -23,6 +23,7 @@ use super::attributes;
 use super::credentials::KindText;
 use super::fifo::Gate;
 use super::lsm;
+use super::mounts::change_root_to;
 use super::tail::{self, Ends, Plan, Tail};
 use crate::cgroup::Entry;
 use crate::rootfs::{Preflight, Stage};
@@ -44,6 +45,9 @@ pub struct ChildPlan {
     pub preserve_fds: u32,
     /// `--no-pivot`.
     pub no_pivot: bool,
+    /// The root to be confined to by chroot(2), where joining namespaces does not
+    /// do it: for `exec` in a container without a mount namespace.
+    pub root: Option<OwnedFd>,
     /// The cgroup to be born in; on version 1 the child writes itself into it.
     pub entry: Entry,
     /// Whether the child has a new user namespace, or is to join one.
@@ -170,6 +174,9 @@ fn before_library(
     mark_start();
     wait_for_release(ends)?;
     join_namespaces(&plan.join)?;
+    if let Some(root) = &plan.root {
+        change_root_to(root.as_fd()).map_err(|e| format!("chroot: {}", e.kind_text()))?;
+    }
     if plan.user_namespace {
         become_namespace_root(plan.tail.keep_groups)?;
     }

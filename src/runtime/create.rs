@@ -15,6 +15,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::rc::Rc;
 
 use self::judge::Judged;
 pub(super) use self::judge::check_preserved;
@@ -33,6 +34,7 @@ use super::identity::Identity;
 use super::idmap;
 use super::injected::Injected;
 use super::inside::Entrance;
+use super::mounts;
 use super::network;
 use super::notify;
 use super::root::{self, Finish};
@@ -167,6 +169,16 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     newborn.release()?;
     point(Step::CreateRelease)?;
 
+    if !judged.namespaces.is_new(NamespaceKind::Mount) {
+        let joined = judged.joins.mounts().map(|fd| fd.try_clone_to_owned());
+        let joined = joined.transpose();
+        let joined = joined.map_err(|e| RuntimeError::syscall("dup namespace", e))?;
+        let preflight = Rc::clone(&judged.preflight);
+        let stage = work.path().to_path_buf();
+        undo.push("mounts", move || {
+            mounts::take_off(joined.as_ref(), &preflight, &stage)
+        });
+    }
     let console = attend(&mut newborn, request, &judged, &state, &stage, &kept)?;
     point(Step::CreateParked)?;
 
@@ -252,7 +264,9 @@ fn attend(
     let on_hooks = || -> Result<()> {
         let entrance = Entrance::new(init.as_fd(), &judged.namespaces);
         let id_maps = root::id_maps(&kept.id_maps, pid)?;
-        root::assemble(&entrance, &kept.assembly, stage, &id_maps)?;
+        let shared = kept.shared_mounts.as_deref();
+        let with_mounts = Entrance::new(init.as_fd(), &judged.namespaces).with_mounts();
+        root::assemble(&with_mounts, &kept.assembly, stage, &id_maps, shared)?;
         network::move_devices(&judged.net_devices, pid)?;
         for stage in [HookStage::Prestart, HookStage::CreateRuntime] {
             hooks::run(stage, &judged.hooks(stage), &oci_state(), &[])?;
@@ -263,7 +277,8 @@ fn attend(
             cgroup: &kept.cgroup,
             hooks: &judged.hooks(HookStage::CreateContainer),
             state: &kept.inner_state,
-            no_pivot: request.no_pivot,
+            // What is not in a namespace of its own is not to be hidden.
+            no_pivot: request.no_pivot && shared.is_none(),
         };
         root::finish(&entrance, &last)
     };

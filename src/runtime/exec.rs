@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ use super::console;
 use super::create::{seccomp_cache, verify_filter};
 use super::credentials::Capabilities;
 use super::fault::{Step, point};
-use super::lower;
+use super::lower::{self, Namespaces};
 use super::lsm;
 use super::process::ProcessSpec;
 use super::seccomp;
@@ -26,6 +27,7 @@ use super::tail::Plan as TailPlan;
 use super::undo::Undo;
 use crate::cgroup::{Entry, SubCgroups};
 use crate::document::Document;
+use crate::edit::NamespaceKind;
 use crate::error::{Error, Result};
 use crate::host::caller::caller;
 use crate::sys::process::{pidfd_open, pidfd_send_signal, prctl};
@@ -328,6 +330,7 @@ fn child_plan(
         console,
         preserve_fds: request.preserve_fds,
         no_pivot: false,
+        root: root_of(document, init)?,
         entry,
         user_namespace: user,
         join: if flags == 0 {
@@ -353,9 +356,24 @@ fn child_plan(
             listen_fds: request.listen_fds,
             listen_names: request.listen_names.map(str::to_owned),
             keep_groups: !nix::unistd::geteuid().is_root(),
+            shared_mounts: None,
         },
         gate: None,
     })
+}
+
+/// The root of a container whose mount namespace has another one, the host's.
+fn root_of(document: &Document, init: i32) -> Result<Option<OwnedFd>> {
+    if Namespaces::new(document.namespaces()?)?.is_private(NamespaceKind::Mount) {
+        return Ok(None);
+    }
+    let path = format!("/proc/{init}/root");
+    let root = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(&path);
+    let root = root.map_err(|e| Error::io("open", &path, e))?;
+    Ok(Some(root.into()))
 }
 
 /// Whether a process is in another namespace of this kind than we are.

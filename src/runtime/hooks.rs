@@ -2,13 +2,13 @@
 //! user's program (OCI `config.md`, "POSIX-platform Hooks").
 //!
 //! A hook gets the container's state on stdin, exactly the environment its entry
-//! lists, and the bundle as working directory. What it prints on stdout is
-//! dropped, so that it cannot reach a caller who parses ours; its stderr is kept
-//! for the error.
+//! lists, and the bundle as working directory. What it prints is kept for the
+//! error: it must not reach a caller who parses what we print.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::RuntimeError;
 use crate::edit::{Hook, HookStage};
-use crate::error::Result;
+use crate::error::{Result, reason};
 
 /// Runs the hooks of one stage, in order, stopping at the first failure.
 ///
@@ -76,10 +76,10 @@ fn one(hook: &Hook, state: &serde_json::Value, default_env: &[String]) -> Result
         .env_clear()
         .envs(env)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| format!("{path}: {e}"))?;
+        .map_err(|e| format!("fork/exec {path}: {}", reason(&e)))?;
     let pidfd = i32::try_from(child.id())
         .ok()
         .and_then(|pid| crate::sys::process::pidfd_open(pid).ok())
@@ -91,8 +91,10 @@ fn one(hook: &Hook, state: &serde_json::Value, default_env: &[String]) -> Result
     let deadline = hook
         .timeout
         .map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds)));
-    let mut stderr = child.stderr.take();
-    let mut said = Vec::new();
+    let mut said = [
+        Said::new(child.stdout.take().map(OwnedFd::from)),
+        Said::new(child.stderr.take().map(OwnedFd::from)),
+    ];
     loop {
         let timeout = match deadline {
             None => PollTimeout::NONE,
@@ -102,9 +104,7 @@ fn one(hook: &Hook, state: &serde_json::Value, default_env: &[String]) -> Result
                     let _ = child.kill();
                     let _ = child.wait();
                     let limit = hook.timeout.unwrap_or(0);
-                    return Err(format!(
-                        "{path}: hook ran past specified timeout of {limit}.0s"
-                    ));
+                    return Err(format!("hook ran past specified timeout of {limit}.0s"));
                 }
                 let millis = left.as_millis().saturating_add(1);
                 PollTimeout::try_from(u32::try_from(millis).unwrap_or(u32::MAX >> 1))
@@ -112,61 +112,82 @@ fn one(hook: &Hook, state: &serde_json::Value, default_env: &[String]) -> Result
             }
         };
         let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        if let Some(pipe) = &stderr {
-            fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
-        }
+        let open = said.iter().filter_map(|said| said.pipe.as_ref());
+        fds.extend(open.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
             Err(nix::errno::Errno::EINTR) | Ok(0) => continue,
-            Err(e) => return Err(format!("{path}: {e}")),
+            Err(e) => return Err(format!("{path}: {}", reason(&e.into()))),
             Ok(_) => {}
         }
         let ended = fds[0].any().unwrap_or(false);
-        let readable = fds.get(1).is_some_and(|f| f.any().unwrap_or(false));
-        if readable && !drain(&mut stderr, &mut said) {
-            stderr = None;
+        for said in &mut said {
+            said.read_what_is_there();
         }
         if ended {
             break;
         }
     }
-    let status = child.wait().map_err(|e| format!("{path}: {e}"))?;
+    let status = child
+        .wait()
+        .map_err(|e| format!("{path}: {}", reason(&e)))?;
     if status.success() {
         return Ok(());
-    }
-    // The hook may have written right before it ended. A grandchild may hold the
-    // pipe for ever, so only what is there already is read.
-    if let Some(pipe) = &stderr {
-        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-        if matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1)) {
-            drain(&mut stderr, &mut said);
-        }
     }
     Err(failure(status, &said))
 }
 
-/// Reads what is there; false at end of file.
-fn drain(pipe: &mut Option<std::process::ChildStderr>, said: &mut Vec<u8>) -> bool {
-    const KEPT: usize = 4096;
-    let mut buffer = [0; 4096];
-    let Some(pipe) = pipe else { return false };
-    match pipe.read(&mut buffer) {
-        Ok(0) | Err(_) => false,
-        Ok(n) => {
-            let room = KEPT.saturating_sub(said.len());
-            said.extend_from_slice(&buffer[..n.min(room)]);
-            true
+/// What a hook has printed.
+struct Said {
+    /// Until its end has been read.
+    pipe: Option<File>,
+    text: Vec<u8>,
+}
+
+impl Said {
+    fn new(pipe: Option<OwnedFd>) -> Self {
+        Self {
+            pipe: pipe.map(File::from),
+            text: Vec::new(),
         }
+    }
+
+    /// Never waits: a grandchild may hold the pipe for ever.
+    fn read_what_is_there(&mut self) {
+        const KEPT: usize = 4096;
+        // As much as a pipe holds: a hook may print without end.
+        const READS: usize = 16;
+        let mut buffer = [0; 4096];
+        for _ in 0..READS {
+            let Some(pipe) = &mut self.pipe else { return };
+            let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+            if !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1)) {
+                return;
+            }
+            match pipe.read(&mut buffer) {
+                Ok(0) | Err(_) => self.pipe = None,
+                Ok(n) => {
+                    let room = KEPT.saturating_sub(self.text.len());
+                    self.text.extend_from_slice(&buffer[..n.min(room)]);
+                }
+            }
+        }
+    }
+
+    /// On one line.
+    fn line(&self) -> String {
+        let text = String::from_utf8_lossy(&self.text);
+        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+        lines.collect::<Vec<_>>().join("; ")
     }
 }
 
-fn failure(status: ExitStatus, stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
-    let text: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .collect();
-    format!("{}, stdout: , stderr: {}", ending(status), text.join("; "))
+fn failure(status: ExitStatus, [stdout, stderr]: &[Said; 2]) -> String {
+    format!(
+        "{}, stdout: {}, stderr: {}",
+        ending(status),
+        stdout.line(),
+        stderr.line()
+    )
 }
 
 /// As Go words it: `exit status 3`, `signal: killed`.
@@ -233,13 +254,25 @@ mod tests {
 
     #[test]
     fn failures_name_stage_index_status_and_words() {
-        let hooks = [shell("true", None), shell("echo why >&2; exit 3", None)];
+        let script = "echo what; echo why >&2; echo more; exit 3";
+        let hooks = [shell("echo unheard", None), shell(script, None)];
         let error = run(HookStage::Poststart, &hooks, &json!({}), &[])
             .unwrap_err()
             .to_string();
         assert_eq!(
             error,
-            "error running poststart hook #1: exit status 3, stdout: , stderr: why"
+            "error running poststart hook #1: exit status 3, stdout: what; more, stderr: why"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_named_as_go_does() {
+        let mut hook = shell("true", None);
+        hook.path = "/no/such".into();
+        let error = run(HookStage::Prestart, &[hook], &json!({}), &[]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "error running prestart hook #0: fork/exec /no/such: no such file or directory"
         );
     }
 
@@ -282,6 +315,20 @@ mod tests {
                 .to_string()
                 .contains("ran past specified timeout")
         );
+    }
+
+    #[test]
+    fn a_hook_that_prints_more_than_is_kept_is_read_on() {
+        let script = "head -c 300000 /dev/zero | tr '\\0' x; exit 3";
+        let error = run(
+            HookStage::Prestart,
+            &[shell(script, Some(30))],
+            &json!({}),
+            &[],
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("error running prestart hook #0: exit status 3, stdout: xxx"));
+        assert_eq!(error.matches('x').count(), 4096 + 1);
     }
 
     #[test]

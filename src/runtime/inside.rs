@@ -52,6 +52,13 @@ impl<'a> Entrance<'a> {
         }
     }
 
+    /// Into its mount namespace as well, where the container is to be in ours.
+    #[must_use]
+    pub fn with_mounts(mut self) -> Self {
+        self.namespaces |= libc::CLONE_NEWNS;
+        self
+    }
+
     /// Into the mount namespace of `init` alone, as who we are.
     #[must_use]
     pub fn of_mounts(init: BorrowedFd<'a>) -> Self {

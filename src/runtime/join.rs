@@ -31,7 +31,7 @@ struct Join {
     file: File,
 }
 
-/// The namespaces of a container that have a path, mount namespaces aside.
+/// The namespaces of a container that have a path.
 #[derive(Debug, Default)]
 pub struct Joins {
     user: Option<Join>,
@@ -82,6 +82,15 @@ impl Join {
         setns(self.file.as_fd(), clone_flag(self.kind))
     }
 
+    /// Whether it is the one that we are in; `name` as in `/proc/self/ns`.
+    fn is_ours(&self, name: &str) -> Result<bool> {
+        let own = Path::new("/proc/self/ns").join(name);
+        let ours = fs::metadata(&own).map_err(|e| Error::io("stat", &own, e))?;
+        let theirs = self.file.metadata();
+        let theirs = theirs.map_err(|e| Error::io("stat", &self.path, e))?;
+        Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
+    }
+
     fn failed(&self, error: &io::Error) -> String {
         format!(
             "join {} namespace {}: {}",
@@ -109,6 +118,22 @@ impl Joins {
                 others.extend(open(kind)?);
             }
         }
+        // The last: it changes what paths mean.
+        let mounts = open(NamespaceKind::Mount)?;
+        if let Some(join) = &mounts
+            && join.is_ours("mnt")?
+        {
+            return Err(RuntimeError::config(
+                "linux.namespaces",
+                format!(
+                    "{}: is the mount namespace of the runtime, whose root the container's \
+                     would replace; leave the entry out to share it",
+                    join.path.display()
+                ),
+            )
+            .into());
+        }
+        others.extend(mounts);
         Ok(Self {
             user: open(NamespaceKind::User)?,
             others,
@@ -131,8 +156,18 @@ impl Joins {
     /// The pid namespace.
     #[must_use]
     pub fn pid(&self) -> Option<BorrowedFd<'_>> {
+        self.other(NamespaceKind::Pid)
+    }
+
+    /// The mount namespace.
+    #[must_use]
+    pub fn mounts(&self) -> Option<BorrowedFd<'_>> {
+        self.other(NamespaceKind::Mount)
+    }
+
+    fn other(&self, kind: NamespaceKind) -> Option<BorrowedFd<'_>> {
         let mut all = self.others.iter();
-        all.find(|join| join.kind == NamespaceKind::Pid)
+        all.find(|join| join.kind == kind)
             .map(|join| join.file.as_fd())
     }
 
@@ -145,13 +180,7 @@ impl Joins {
         let Some(join) = all.find(|join| join.kind == NamespaceKind::Network) else {
             return Ok(false);
         };
-        let own = Path::new("/proc/self/ns/net");
-        let ours = fs::metadata(own).map_err(|e| Error::io("stat", own, e))?;
-        let theirs = join
-            .file
-            .metadata()
-            .map_err(|e| Error::io("stat", &join.path, e))?;
-        Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
+        join.is_ours("net")
     }
 
     /// For the container's process to join by itself, where no helper is needed:

@@ -270,21 +270,19 @@ fn bare_process(document: &Value) -> Value {
 }
 
 fn library_namespaces(namespaces: &Namespaces) -> Value {
-    let mut list = Vec::new();
+    // Made by our clone, or joined. The path makes the library pivot, which it does
+    // not without an entry, and not unshare once more.
+    let mounts = json!({"type": "mount", "path": "/proc/self/ns/mnt"});
+    let mut list = vec![mounts];
     for entry in &namespaces.entries {
         let mut item = Map::new();
         item.insert("type".into(), entry.kind.key().into());
         match entry.kind {
             // Already entered when the library runs.
-            NamespaceKind::Pid | NamespaceKind::Time => continue,
+            NamespaceKind::Pid | NamespaceKind::Time | NamespaceKind::Mount => continue,
             // It decides by its presence whether devices are bound; it is not
             // entered again.
             NamespaceKind::User => {}
-            // Made by our clone. The path makes the library pivot, which it does
-            // not without an entry, and not unshare once more.
-            NamespaceKind::Mount if entry.path.is_none() => {
-                item.insert("path".into(), "/proc/self/ns/mnt".into());
-            }
             // Joined when the library runs.
             _ if entry.path.is_some() => continue,
             _ => {}

@@ -19,6 +19,7 @@
 //! | `attributes`, `id_list` | scheduler, priorities, affinity, memory policy |
 //! | `lsm` | AppArmor profiles and SELinux labels |
 //! | `join` | namespaces joined by path |
+//! | `mounts` | containers without a mount namespace of their own, or with another's |
 //! | `inside`, `root` | helpers inside the container, and its root put together by them |
 //! | `protect` | what of the root is hidden and read-only in the end |
 //! | `hooks` | hooks, run one after the other |
@@ -56,6 +57,7 @@ pub mod live;
 pub mod lower;
 pub mod lower_mounts;
 pub mod lsm;
+pub mod mounts;
 pub mod network;
 pub mod notify;
 pub mod parked;

@@ -21,6 +21,7 @@ use super::hooks;
 use super::idmap;
 use super::inside::{Entrance, Helper};
 use super::lower_mounts::MountIds;
+use super::mounts::SharedMounts;
 use super::state::Status;
 use crate::cgroup::Entry;
 use crate::edit::{Hook, HookStage, IdMapping};
@@ -31,7 +32,7 @@ use crate::sys::process::{Cloned, clone3, recv_fd, send_fd};
 /// Longest reason that comes from the process beside.
 const REASON: usize = 64 << 10;
 
-/// Assembles the root.
+/// Assembles the root, and brings it to where `shared` says.
 ///
 /// # Errors
 /// The assembly's, naming the mount or device.
@@ -40,9 +41,14 @@ pub fn assemble(
     assembly: &Assembly<'_>,
     stage: &Stage,
     id_maps: &IdMaps,
+    shared: Option<&SharedMounts>,
 ) -> Result<()> {
-    let with =
-        |sources: &mut dyn Sources| assembly.assemble(stage, sources).map_err(|e| e.to_string());
+    let with = |sources: &mut dyn Sources| {
+        assembly
+            .assemble(stage, sources)
+            .map_err(|e| e.to_string())?;
+        shared.map_or(Ok(()), |mounts| mounts.bring(stage))
+    };
     let own = || OwnRights::new(assembly, id_maps).map_err(|e| e.to_string());
     if !entrance.has_user_namespace() || !entrance.is_privileged() {
         return entrance.run(None, || with(&mut own()?));

@@ -24,6 +24,7 @@ use super::attributes::Attributes;
 use super::credentials::{self, Capabilities, KindText};
 use super::fifo::Gate;
 use super::lsm;
+use super::mounts::SharedMounts;
 use super::process::ProcessSpec;
 use super::protect::Protection;
 use super::seccomp::CompiledFilter;
@@ -69,6 +70,9 @@ pub struct Plan {
     /// Whether the groups stay as they are: a plain user's, who cannot get others
     /// and may have a device by one of these.
     pub keep_groups: bool,
+    /// Where the root is in the end, for init of a container without a mount
+    /// namespace of its own.
+    pub shared_mounts: Option<Rc<SharedMounts>>,
 }
 
 /// The descriptors of a child, all close-on-exec.
@@ -161,6 +165,9 @@ enum Never {}
 
 fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     let process = &plan.process;
+    if let Some(mounts) = &plan.shared_mounts {
+        mounts.enter(process.terminal)?;
+    }
     // The program must not write before size and line discipline are set, and
     // here no filter of the user's is in the way yet.
     if process.terminal {

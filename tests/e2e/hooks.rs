@@ -194,9 +194,11 @@ fn failures_of_hooks_are_told_in_runc_s_words(sandbox: &Sandbox) {
     for stage in ["prestart", "createRuntime", "createContainer"] {
         let config = Config::sleeper()
             .hook(stage, "true")
-            .hook(stage, "echo its words >&2; exit 3");
+            .hook(stage, "echo what it printed; echo its words >&2; exit 3");
         let out = sandbox.run_config(&config).exited(1);
-        out.says(&format!("error running {stage} hook #1: exit status 3"))
-            .says("its words");
+        out.says(&format!(
+            "error running {stage} hook #1: exit status 3, stdout: what it printed"
+        ))
+        .says(", stderr: its words");
     }
 }

@@ -26,6 +26,7 @@ mod gpus;
 mod hooks;
 mod lifecycle;
 mod live;
+mod mount_namespace;
 mod mounts;
 mod namespaces;
 mod net_devices;

@@ -22,6 +22,7 @@ use crate::runtime::injected::Injected;
 use crate::runtime::join::{self, Joins};
 use crate::runtime::lower::Namespaces;
 use crate::runtime::lsm;
+use crate::runtime::mounts::within;
 use crate::runtime::network::{self, Device};
 use crate::runtime::process::ProcessSpec;
 use crate::runtime::resctrl::{self, Planned};
@@ -73,7 +74,6 @@ impl Judged {
         let attributes = Attributes::new(&process, &value["linux"], PROCESS)?.for_init();
         lsm::check(&process)?;
         let namespaces = Namespaces::new(document.namespaces()?)?;
-        refuse_unsupported(&namespaces)?;
         rootless::check(request.caller, document, &namespaces, &process)?;
         let joins = Joins::open(&namespaces)?;
         validate::document(value, &namespaces, || joins.is_own_network())?;
@@ -85,19 +85,20 @@ impl Judged {
         )?;
         let bind_devices =
             request.caller.in_user_namespace || namespaces.is_private(NamespaceKind::User);
-        let rootfs = rootfs_of(document, request.bundle)?;
         let devices = devices_of(document, request.injected)?;
-        let preflight = Rc::new(rootfs::preflight(
-            &rootfs,
-            &rootfs::View {
-                bundle: request.bundle,
-                mounts: &document.mounts()?,
-                devices: &devices,
-                bind_devices,
-                terminal: process.terminal,
-                cwd: Path::new(&process.cwd),
-            },
-        )?);
+        let view = rootfs::View {
+            bundle: request.bundle,
+            mounts: &document.mounts()?,
+            devices: &devices,
+            bind_devices,
+            terminal: process.terminal,
+            cwd: Path::new(&process.cwd),
+        };
+        let (rootfs, preflight) = within(joins.mounts(), || {
+            let rootfs = rootfs_of(document, request.bundle)?;
+            let preflight = rootfs::preflight(&rootfs, &view)?;
+            Ok((rootfs, Rc::new(preflight)))
+        })?;
         let capabilities = capabilities_of(&process);
         Ok(Self {
             seccomp: seccomp_filter(document, store)?,
@@ -253,17 +254,6 @@ pub(in crate::runtime) fn check_preserved(count: u32) -> Result<()> {
         }
         crate::sys::set_cloexec(raw, false)
             .map_err(|e| RuntimeError::syscall(format!("preserve descriptor {fd}"), e))?;
-    }
-    Ok(())
-}
-
-fn refuse_unsupported(namespaces: &Namespaces) -> Result<()> {
-    if !namespaces.is_new(NamespaceKind::Mount) {
-        return Err(RuntimeError::config(
-            "linux.namespaces",
-            "a container without a new mount namespace is not supported by this version of kusabi",
-        )
-        .into());
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::runtime::console;
 use crate::runtime::fifo::Gate;
 use crate::runtime::lower::{self, Context, Namespaces};
 use crate::runtime::lower_mounts::{CgroupView, MountIds};
+use crate::runtime::mounts::{SharedMounts, within};
 use crate::runtime::state::{State, Status, Store};
 use crate::runtime::tail::Plan as TailPlan;
 use crate::runtime::typed;
@@ -38,6 +39,8 @@ pub(super) struct Kept<'a> {
     pub inner_state: Value,
     /// Our end of the socket that brings the terminal.
     pub console: Option<OwnedFd>,
+    /// Where the root is to be, if not in a mount namespace of its own.
+    pub shared_mounts: Option<Rc<SharedMounts>>,
 }
 
 /// Plans the process; `cgroup` is where it will be born.
@@ -50,19 +53,24 @@ pub(super) fn plan<'a>(
 ) -> Result<(ChildPlan, Kept<'a>)> {
     let value = request.document.value();
     let namespaces = &judged.namespaces;
-    let lowered = lower::for_init(
-        value,
-        &Context {
-            bundle: request.bundle,
-            preflight: &judged.preflight,
-            stage,
-            devices: &judged.devices,
-            cgroups: view,
-            namespaces,
-            bind_devices: judged.bind_devices,
-            rootless: request.caller.is_user(),
-        },
-    )?;
+    let context = Context {
+        bundle: request.bundle,
+        preflight: &judged.preflight,
+        stage,
+        devices: &judged.devices,
+        cgroups: view,
+        namespaces,
+        bind_devices: judged.bind_devices,
+        rootless: request.caller.is_user(),
+    };
+    let (lowered, tree) = within(judged.joins.mounts(), || {
+        let lowered = lower::for_init(value, &context)?;
+        Ok((lowered, judged.preflight.clone_tree()?))
+    })?;
+    let shared_mounts = match namespaces.is_private(NamespaceKind::Mount) {
+        true => None,
+        false => Some(Rc::new(SharedMounts::new(&judged.preflight)?)),
+    };
     let (ours, theirs) = if judged.process.terminal {
         let (ours, theirs) = console::pair()?;
         (Some(ours), Some(theirs))
@@ -75,12 +83,13 @@ pub(super) fn plan<'a>(
         staging: Some(Staging {
             preflight: Rc::clone(&judged.preflight),
             stage: stage.clone(),
-            tree: judged.preflight.clone_tree()?,
+            tree,
         }),
         is_exec: false,
         console: theirs,
         preserve_fds: request.preserve_fds,
-        no_pivot: request.no_pivot,
+        no_pivot: request.no_pivot && shared_mounts.is_none(),
+        root: None,
         entry: cgroup.entry()?,
         user_namespace: namespaces.is_private(NamespaceKind::User),
         join: judged.joins.by_the_process()?,
@@ -102,6 +111,7 @@ pub(super) fn plan<'a>(
             listen_fds: request.listen_fds,
             listen_names: request.listen_names.map(str::to_owned),
             keep_groups: request.caller.is_user(),
+            shared_mounts: shared_mounts.clone(),
         },
         gate: Some(Gate::create(dir)?),
     };
@@ -117,6 +127,7 @@ pub(super) fn plan<'a>(
         },
         inner_state: inner_state(state, namespaces),
         console: ours,
+        shared_mounts,
     };
     Ok((plan, kept))
 }
@@ -173,6 +184,11 @@ impl Place {
         Ok(Self { path, own })
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The stage on it.
     pub(super) fn stage(&self, request: &CreateRequest<'_>, judged: &Judged) -> Stage {
         let stage = Stage::new(&self.path, &judged.preflight);
@@ -210,12 +226,15 @@ pub(super) fn clone_flags(namespaces: &Namespaces) -> u64 {
     for (kind, flag) in [
         (NamespaceKind::Pid, libc::CLONE_NEWPID),
         (NamespaceKind::User, libc::CLONE_NEWUSER),
-        // Ours to make: mounts are prepared in it before the library runs.
-        (NamespaceKind::Mount, libc::CLONE_NEWNS),
     ] {
         if namespaces.is_new(kind) {
             flags |= u64::from(flag.cast_unsigned());
         }
+    }
+    // Ours to make: mounts are prepared in it before the library runs. Who shares
+    // ours leaves it in the end.
+    if namespaces.path(NamespaceKind::Mount).is_none() {
+        flags |= u64::from(libc::CLONE_NEWNS.cast_unsigned());
     }
     flags
 }

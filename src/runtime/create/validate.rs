@@ -20,6 +20,7 @@ pub(super) fn document(
 ) -> Result<()> {
     names(value, namespaces)?;
     user_namespace(value, namespaces)?;
+    mount_namespace(value, namespaces)?;
     time_namespace(value, namespaces)?;
     sysctls(value, namespaces, own_network)
 }
@@ -69,6 +70,32 @@ fn user_namespace(value: &Value, namespaces: &Namespaces) -> Result<()> {
         return refuse(
             "linux.uidMappings",
             "user namespace mappings specified, but user namespace isn't enabled in the config",
+        );
+    }
+    Ok(())
+}
+
+/// What is mounted where others see it has to be the caller's to mount, and is not
+/// the container's to hide from them.
+fn mount_namespace(value: &Value, namespaces: &Namespaces) -> Result<()> {
+    if namespaces.is_new(NamespaceKind::Mount) {
+        return Ok(());
+    }
+    let shared = !namespaces.is_private(NamespaceKind::Mount);
+    for field in ["maskedPaths", "readonlyPaths"] {
+        if shared && is_filled(&value["linux"][field]) {
+            return refuse(
+                &format!("linux.{field}"),
+                "unable to restrict sys entries without a private MNT namespace",
+            );
+        }
+    }
+    if shared && namespaces.is_private(NamespaceKind::User)
+        || namespaces.is_new(NamespaceKind::User)
+    {
+        return refuse(
+            "linux.namespaces",
+            "a user namespace needs a new mount namespace: in that of others it has no right to mount",
         );
     }
     Ok(())
@@ -296,6 +323,21 @@ mod tests {
                 "no gid mappings found",
             ),
             (json!({}), &["user"], "no uid mappings found"),
+            (
+                json!({"linux": {"maskedPaths": ["/proc/kcore"]}}),
+                &[],
+                "unable to restrict sys entries without a private MNT namespace",
+            ),
+            (
+                json!({"linux": {"uidMappings": map, "gidMappings": map}}),
+                &["user", "mount=/x"],
+                "a user namespace needs a new mount namespace",
+            ),
+            (
+                json!({}),
+                &["user=/x"],
+                "a user namespace needs a new mount namespace",
+            ),
         ] {
             let error = check(&value, kinds, false).unwrap_err();
             assert!(error.contains(words), "{error}");

@@ -1,0 +1,174 @@
+//! From the mount namespace that a root was assembled in to another one, where
+//! processes and mounts are that are not ours.
+//!
+//! The root is attached there first, alone, and made private: whatever is mounted
+//! below it afterwards reaches no other namespace, and no propagation of a mount
+//! that was there before is touched. runc makes all of the host's mounts slaves
+//! instead, and mounts one after the other.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, umount2};
+use pathrs::RootRef;
+use procfs::process::{MountInfo, Process};
+
+use super::errno::from_pathrs;
+use super::stage::{open_path, set_propagation};
+use super::{Preflight, RootfsError, Stage};
+use crate::sys::fsmount;
+use crate::sys::process::setns;
+
+/// Attaches copies of the assembled root and of all mounts below it at the same
+/// place of the mount namespace `there`, and stays in that. The caller is in the
+/// namespace of the assembly.
+///
+/// # Errors
+/// Names the mount. What was attached until then stays; [`detach`] takes it off.
+pub fn transplant(
+    preflight: &Preflight,
+    stage: &Stage,
+    there: BorrowedFd<'_>,
+) -> Result<(), RootfsError> {
+    let fault = |action| move |e| preflight.fault(action, e);
+    let assembled = open_path(&preflight.rootfs).map_err(fault("open"))?;
+    preflight
+        .verify(assembled.as_fd())
+        .map_err(fault("copy the mounts of"))?;
+    let root =
+        fsmount::clone_tree(assembled.as_fd(), c"", false).map_err(fault("copy the mounts of"))?;
+    let below =
+        copies_below(assembled.as_fd(), &preflight.rootfs).map_err(fault("copy the mounts of"))?;
+
+    setns(there, libc::CLONE_NEWNS).map_err(fault("join the mount namespace of"))?;
+    let place = open_path(&preflight.rootfs).map_err(fault("open"))?;
+    preflight.verify(place.as_fd()).map_err(fault("mount"))?;
+    fsmount::attach(&root, place.as_fd()).map_err(fault("mount"))?;
+    // What is attached to a shared mount becomes shared.
+    set_propagation(root.as_fd(), stage.propagation()).map_err(fault("make private"))?;
+    for (path, copy) in &below {
+        let attached = RootRef::from_fd(root.as_fd())
+            .resolve(path)
+            .map_err(|e| from_pathrs(&e))
+            .and_then(|target| fsmount::attach(copy, target.as_fd()));
+        attached.map_err(|source| RootfsError::Prepare {
+            action: "mount",
+            path: preflight.rootfs.join(path),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Takes off what [`transplant`] or [`Preflight::stage`] has mounted at the root,
+/// with everything below, in the caller's mount namespace.
+///
+/// # Errors
+/// The kernel's.
+pub fn detach(preflight: &Preflight) -> io::Result<()> {
+    let found = open_path(&preflight.rootfs)?;
+    // The same mount as before there was any of ours.
+    if mount_id(found.as_fd())? == mount_id(preflight.dir.as_fd())? {
+        return Ok(());
+    }
+    drop(found);
+    let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+    Ok(umount2(&preflight.rootfs, flags)?)
+}
+
+/// Copies of the mounts on the root, each with what is mounted below it, and
+/// where they are in it. What a later mount has covered is left out.
+fn copies_below(root: BorrowedFd<'_>, rootfs: &Path) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    let all = Process::myself()
+        .and_then(|process| process.mountinfo())
+        .map_err(io::Error::other)?;
+    let all: Vec<MountInfo> = all.into_iter().collect();
+    let own = mount_id(root)?;
+    let mut copies = Vec::new();
+    for mount in all.iter().filter(|m| m.pid == own && m.mnt_id != own) {
+        let place = unescaped(&mount.mount_point);
+        let Ok(path) = place.strip_prefix(rootfs) else {
+            continue;
+        };
+        let found = RootRef::from_fd(root)
+            .resolve(path)
+            .map_err(|e| from_pathrs(&e))?;
+        if is_on(&all, mount_id(found.as_fd())?, mount) {
+            let copy = fsmount::clone_tree(found.as_fd(), c"", true)?;
+            copies.push((path.to_path_buf(), copy));
+        }
+    }
+    Ok(copies)
+}
+
+/// Whether a mount is another one, or lies upon it at the same place.
+fn is_on(all: &[MountInfo], mut id: i32, lowest: &MountInfo) -> bool {
+    while id != lowest.mnt_id {
+        let upon = all
+            .iter()
+            .find(|m| m.mnt_id == id && m.pid != id && m.mount_point == lowest.mount_point);
+        match upon {
+            Some(mount) => id = mount.pid,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// proc_pid_fdinfo(5).
+fn mount_id(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// proc_pid_mountinfo(5) writes blanks and backslashes as `\ooo`.
+fn unescaped(path: &Path) -> PathBuf {
+    let bytes = path.as_os_str().as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        let octal = tail.get(..3).filter(|_| *first == b'\\');
+        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(byte) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            plain.push(byte);
+            rest = &tail[3..];
+        } else {
+            plain.push(*first);
+            rest = tail;
+        }
+    }
+    PathBuf::from(OsString::from_vec(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_in_mountinfo_are_read() {
+        for (written, meant) in [
+            ("/a\\040b", "/a b"),
+            ("/a\\134040", "/a\\040"),
+            ("/a\\0", "/a\\0"),
+            ("/plain", "/plain"),
+        ] {
+            assert_eq!(unescaped(Path::new(written)), Path::new(meant));
+        }
+    }
+
+    #[test]
+    fn a_descriptor_s_mount_is_known() {
+        let root = open_path(Path::new("/")).unwrap();
+        let proc = open_path(Path::new("/proc")).unwrap();
+        assert_ne!(
+            mount_id(root.as_fd()).unwrap(),
+            mount_id(proc.as_fd()).unwrap()
+        );
+    }
+}

@@ -79,7 +79,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A failed `exec` whose exit code callers tell apart (runc: 255).
-    #[error("{source}")]
+    #[error("exec failed: {source}")]
     Exec {
         /// The failure itself.
         source: Box<Error>,

@@ -73,6 +73,7 @@ mod tree;
 
 pub use assemble::{Assembly, Placement};
 pub(crate) use errno::from_pathrs;
+use errno::words;
 pub use hide::{Hidden, hide_inside};
 pub use options::{MountOptions, known as known_mount_options};
 pub use restore::{lands_at, make_places, reopen};
@@ -128,7 +129,7 @@ pub enum RootfsError {
         reason: String,
     },
     /// A step of the preparation failed.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {}", path.display(), words(source))]
     Prepare {
         /// What was done, as in `mount`.
         action: &'static str,
@@ -243,7 +244,7 @@ pub fn preflight(rootfs: &Path, view: &View<'_>) -> Result<Preflight, RootfsErro
         path: rootfs.to_path_buf(),
         reason,
     };
-    let canonical = rootfs.canonicalize().map_err(|e| invalid(e.to_string()))?;
+    let canonical = rootfs.canonicalize().map_err(|e| invalid(words(&e)))?;
     if canonical.file_name().is_none() {
         return Err(invalid(
             "the root of the host cannot be a container's".into(),
@@ -252,12 +253,12 @@ pub fn preflight(rootfs: &Path, view: &View<'_>) -> Result<Preflight, RootfsErro
     if canonical != rootfs {
         return Err(invalid("not an absolute path, or a symlink".into()));
     }
-    let open = || tree::open_host(rootfs).map_err(|e| invalid(e.to_string()));
+    let open = || tree::open_host(rootfs).map_err(|e| invalid(words(&e)));
     let dir = open()?;
     let metadata = dir
         .try_clone()
         .and_then(|fd| File::from(fd).metadata())
-        .map_err(|e| invalid(e.to_string()))?;
+        .map_err(|e| invalid(words(&e)))?;
     if !metadata.is_dir() {
         return Err(invalid("not a directory".into()));
     }
@@ -294,7 +295,7 @@ fn check_special(rootfs: &Path, tree: &Tree) -> Result<(), RootfsError> {
             .resolve(Path::new(name), false)
             .map_err(|e| RootfsError::Root {
                 path: rootfs.join(name.trim_start_matches('/')),
-                reason: e.to_string(),
+                reason: words(&e),
             })?;
         if !matches!(found.node, Node::Absent | Node::Directory) {
             let found = found.node.describe();
@@ -328,9 +329,7 @@ fn judge_mount(
     tree: &Tree,
 ) -> Result<(PathBuf, Content), String> {
     let destination = mountpoint::inside(rootfs, &mount.destination);
-    let found = tree
-        .resolve(&destination, true)
-        .map_err(|e| e.to_string())?;
+    let found = tree.resolve(&destination, true).map_err(|e| words(&e))?;
     let target = rootfs.join(found.path.strip_prefix("/").unwrap_or(&found.path));
     if found.path == Path::new("/") {
         return Err(format!(
@@ -359,7 +358,7 @@ fn judge_mount(
         ProcPosition::Outside | ProcPosition::Replaceable => {}
         ProcPosition::Root => {
             let is_proc = match &content {
-                Content::Bound(source) => is_procfs(source).map_err(|e| e.to_string())?,
+                Content::Bound(source) => is_procfs(source).map_err(|e| words(&e))?,
                 // A source that is not seen yet is judged when it is bound.
                 Content::Fresh => bind || kind == "proc" || is_remount(mount),
             };
@@ -393,7 +392,7 @@ fn bound_content(
         return Err("a bind mount needs a source".into());
     };
     let source = bundle.join(source);
-    let failed = |e: io::Error| format!("source {}: {e}", source.display());
+    let failed = |e: io::Error| format!("source {}: {}", source.display(), words(&e));
     if let Some(inside) =
         sources::part_inside(identity, &source, &mut sources::Identities::default())
     {
@@ -447,9 +446,7 @@ fn check_devices(view: &View<'_>, dev: DevSetup, tree: &Tree) -> Result<(), Root
         if let Some(fault) = rules::device_path_fault(path) {
             return Err(refuse(fault.into()));
         }
-        let found = tree
-            .resolve(path, false)
-            .map_err(|e| refuse(e.to_string()))?;
+        let found = tree.resolve(path, false).map_err(|e| refuse(words(&e)))?;
         if found.through_link {
             let reason = format!(
                 "the image leads it to {} through a link",

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::policy::RuleError;
+use crate::error::reason;
 
 /// Why an operation of this module failed. Whatever the reason, the container
 /// must not run: nobody knows what it could open.
@@ -20,7 +21,7 @@ pub enum DeviceError {
         path: PathBuf,
     },
     /// A v1 control file could not be read or opened.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {}", path.display(), reason(source))]
     File {
         /// What was tried.
         action: &'static str,
@@ -30,7 +31,7 @@ pub enum DeviceError {
         source: io::Error,
     },
     /// A rule was refused by the v1 devices controller.
-    #[error("write \"{rule}\" to {}: {source}{}", path.display(), write_hint(source))]
+    #[error("write \"{rule}\" to {}: {}{}", path.display(), reason(source), write_hint(source))]
     Write {
         /// The rule, as written.
         rule: String,
@@ -40,7 +41,11 @@ pub enum DeviceError {
         source: io::Error,
     },
     /// `bpf(2)` failed.
-    #[error("{action} device filter: {source}{}", bpf_hint(action, source))]
+    #[error(
+        "{action} device filter: {}{}",
+        reason(source),
+        bpf_hint(action, source)
+    )]
     Bpf {
         /// Which operation: `load`, `attach`, `replace`, `detach`, `query`, `identify`.
         action: &'static str,

@@ -109,7 +109,7 @@ fn failed(error: &PathError) -> Presence {
         return Presence::Absent;
     }
     Presence::Unknown {
-        reason: io_error(error).to_string().to_lowercase(),
+        reason: crate::error::reason(&io_error(error)),
     }
 }
 

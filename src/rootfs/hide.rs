@@ -61,11 +61,11 @@ pub(super) fn apply(
 ) -> Result<(), String> {
     for path in &below.readonly {
         each(mounted, path, make_readonly)
-            .map_err(|e| format!("readonly {}: {e}", path.display()))?;
+            .map_err(|e| format!("readonly {}: {}", path.display(), words(&e)))?;
     }
     for path in &below.masked {
         each(mounted, path, |target| masks.cover(target))
-            .map_err(|e| format!("mask {}: {e}", path.display()))?;
+            .map_err(|e| format!("mask {}: {}", path.display(), words(&e)))?;
     }
     Ok(())
 }

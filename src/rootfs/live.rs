@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use pathrs::RootRef;
 
-use super::errno::from_pathrs;
+use super::errno::{from_pathrs, words};
 use super::lookup::{self, Links};
 use super::mountpoint::{self, metadata};
 use super::stage::open_path;
@@ -127,7 +127,7 @@ impl LiveRoot {
         }
         let (parent, name) = self.parent(&device.path, true)?;
         nodes::mknod(parent.as_fd(), name.as_os_str(), device)
-            .map_err(|e| format!("make node: {e}"))?;
+            .map_err(|e| format!("make node: {}", words(&e)))?;
         Ok(true)
     }
 
@@ -152,7 +152,7 @@ impl LiveRoot {
         let (parent, name) = self.parent(path, false)?;
         RootRef::from_fd(parent.as_fd())
             .remove_file(&name)
-            .map_err(|e| format!("remove: {}", from_pathrs(&e)))
+            .map_err(|e| format!("remove: {}", words(&from_pathrs(&e))))
     }
 
     /// The directory of a path, made if need be, without following a link.
@@ -165,8 +165,8 @@ impl LiveRoot {
             true => lookup::directory(root, parent),
             false => lookup::find(root, parent, Links::Refused),
         }
-        .map_err(|e| format!("its directory: {e}"))?;
-        if is_procfs(parent.as_fd()).map_err(|e| e.to_string())? {
+        .map_err(|e| format!("its directory: {}", words(&e)))?;
+        if is_procfs(parent.as_fd()).map_err(|e| words(&e))? {
             return Err("is inside /proc".into());
         }
         Ok((parent, name.into()))
@@ -181,16 +181,16 @@ impl LiveRoot {
             Ok(found) => (found, false),
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
                 let made = mountpoint::create(self.root.as_fd(), path, directory)
-                    .map_err(|e| format!("make a place for it: {e}"))?;
+                    .map_err(|e| format!("make a place for it: {}", words(&e)))?;
                 (made, true)
             }
-            Err(e) => return Err(e.to_string()),
+            Err(e) => return Err(words(&e)),
         };
-        let found = metadata(target.as_fd()).map_err(|e| e.to_string())?;
+        let found = metadata(target.as_fd()).map_err(|e| words(&e))?;
         if found.is_dir() != directory {
             return Err("what is there is a directory where a file is wanted, or a file where a directory is".into());
         }
-        if is_procfs(target.as_fd()).map_err(|e| e.to_string())? {
+        if is_procfs(target.as_fd()).map_err(|e| words(&e))? {
             return Err("is inside /proc".into());
         }
         let (parent, name) = match path.file_name() {
@@ -236,7 +236,7 @@ impl Place {
     /// # Errors
     /// The kernel's, as text.
     pub fn attach(&self, mount: &OwnedFd) -> Result<(), String> {
-        fsmount::attach(mount, self.target.as_fd()).map_err(|e| format!("attach: {e}"))
+        fsmount::attach(mount, self.target.as_fd()).map_err(|e| format!("attach: {}", words(&e)))
     }
 
     /// Detaches what is mounted at the name. In the container's mount namespace,
@@ -247,7 +247,7 @@ impl Place {
     pub fn detach(&self) -> Result<(), String> {
         nix::unistd::fchdir(self.parent.as_raw_fd())
             .and_then(|()| umount2(&self.name, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW))
-            .map_err(|e| format!("detach: {}", io::Error::from(e)))
+            .map_err(|e| format!("detach: {}", words(&e.into())))
     }
 }
 

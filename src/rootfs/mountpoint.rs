@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use super::errno::words;
 use super::lookup::{self, Links};
 use super::rules::{self, ProcPosition};
 use super::tree::Tree;
@@ -26,10 +27,10 @@ impl Brings {
     /// # Errors
     /// When it cannot be looked at.
     pub(super) fn of(mounted: BorrowedFd<'_>) -> Result<Self, String> {
-        let metadata = metadata(mounted).map_err(|e| e.to_string())?;
+        let metadata = metadata(mounted).map_err(|e| words(&e))?;
         Ok(Self {
             directory: metadata.is_dir(),
-            procfs: is_procfs(mounted).map_err(|e| e.to_string())?,
+            procfs: is_procfs(mounted).map_err(|e| words(&e))?,
         })
     }
 }
@@ -124,8 +125,8 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// The reason.
     pub(super) fn open_existing(&self, mount: &Mount) -> Result<OwnedFd, String> {
-        let fd = lookup::find(self.root, &mount.destination, Links::Followed)
-            .map_err(|e| e.to_string())?;
+        let fd =
+            lookup::find(self.root, &mount.destination, Links::Followed).map_err(|e| words(&e))?;
         let brings = Brings::of(fd.as_fd())?;
         self.check(mount, fd.as_fd(), &brings)?;
         Ok(fd)
@@ -134,7 +135,7 @@ impl<'a> Judge<'a> {
     /// Judges where a descriptor is, whatever path led to it.
     fn check(&self, mount: &Mount, target: BorrowedFd<'_>, brings: &Brings) -> Result<(), String> {
         let full = std::fs::read_link(format!("/proc/self/fd/{}", target.as_raw_fd()))
-            .map_err(|e| format!("get mount destination real path: {e}"))?;
+            .map_err(|e| format!("get mount destination real path: {}", words(&e)))?;
         let Ok(inside) = full.strip_prefix(self.rootfs) else {
             return Err(format!(
                 "mountpoint {full:?} is outside of rootfs {:?}",
@@ -148,7 +149,7 @@ impl<'a> Judge<'a> {
             ));
         }
         let inside = Path::new("/").join(inside);
-        let procfs = |fd| is_procfs(fd).map_err(|e| e.to_string());
+        let procfs = |fd| is_procfs(fd).map_err(|e| words(&e));
         let refused = |why| Err(format!("{full:?} cannot be mounted because it is {why}"));
         match rules::proc_position(&inside) {
             ProcPosition::Root if !brings.procfs => refused("not of type proc"),
@@ -183,7 +184,7 @@ impl<'a> Judge<'a> {
     ) -> Result<(), String> {
         let at = lexical(&mount.destination);
         if at == Path::new("/dev") || mount.kind.as_deref() == Some("proc") {
-            let metadata = metadata(mounted).map_err(|e| e.to_string())?;
+            let metadata = metadata(mounted).map_err(|e| words(&e))?;
             self.fixed.retain(|(_, earlier, _)| *earlier != at);
             self.fixed
                 .push((mount, at, (metadata.dev(), metadata.ino())));
@@ -200,7 +201,7 @@ impl<'a> Judge<'a> {
         for (mount, at, identity) in &self.fixed {
             let found = lookup::find(self.root, at, Links::Refused)
                 .and_then(|found| metadata(found.as_fd()))
-                .map_err(|e| (*mount, format!("look again: {e}")))?;
+                .map_err(|e| (*mount, format!("look again: {}", words(&e))))?;
             if (found.dev(), found.ino()) != *identity {
                 let text = "it was moved away while the container was being created";
                 return Err((mount, text.into()));

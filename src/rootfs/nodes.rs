@@ -12,6 +12,7 @@ use nix::unistd::{Gid, Uid, fchownat};
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 
+use super::errno::words;
 use super::lookup;
 use super::mountpoint::{metadata, set_mode};
 use super::stage::open_path;
@@ -123,7 +124,7 @@ fn check_existing(parent: BorrowedFd<'_>, name: &OsStr, device: &DeviceNode) -> 
     }
     let found = lookup::child(parent, name)
         .and_then(|found| metadata(found.as_fd()))
-        .map_err(|e| format!("look at it: {e}"))?;
+        .map_err(|e| format!("look at it: {}", words(&e)))?;
     if is_node(&found, device) {
         Ok(())
     } else {
@@ -147,7 +148,7 @@ fn bind_node(parent: BorrowedFd<'_>, name: &OsStr, host: &Path) -> Result<(), St
         let node = fsmount::clone_tree(source.as_fd(), c"", false)?;
         fsmount::attach(&node, target.as_fd())
     };
-    bind().map_err(|e: io::Error| format!("bind {}: {e}", host.display()))
+    bind().map_err(|e: io::Error| format!("bind {}: {}", host.display(), words(&e)))
 }
 
 /// The links every /dev has. Those that the image has stay; ptmx is always ours.
@@ -165,7 +166,7 @@ pub(super) fn make_links(root: BorrowedFd<'_>) -> Result<(), String> {
     if Path::new("/proc/kcore").exists() {
         links.push(("/proc/kcore", "core"));
     }
-    let dev = lookup::directory(root, Path::new("/dev")).map_err(|e| e.to_string())?;
+    let dev = lookup::directory(root, Path::new("/dev")).map_err(|e| words(&e))?;
     for (target, name) in links {
         let fail = |e: Errno| format!("link {name}: {}", io::Error::from(e));
         if name == "ptmx" {

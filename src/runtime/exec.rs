@@ -275,10 +275,9 @@ pub fn exec(
 /// runc's words for a process that did not come up.
 fn process_failed(error: Error) -> Error {
     match error {
-        Error::Runtime(RuntimeError::Init(text)) => RuntimeError::Init(format!(
-            "exec failed: unable to start container process: {text}"
-        ))
-        .into(),
+        Error::Runtime(RuntimeError::Init(text)) => {
+            RuntimeError::Init(format!("unable to start container process: {text}")).into()
+        }
         other => other,
     }
 }

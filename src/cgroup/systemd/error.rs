@@ -54,7 +54,7 @@ pub enum SystemdError {
         tried: String,
     },
     /// The connection broke.
-    #[error("talk to systemd at {address}: {source}")]
+    #[error("talk to systemd at {address}: {}", crate::error::reason(source))]
     Io {
         /// Which socket.
         address: String,

@@ -146,6 +146,17 @@ impl<'a> Assembly<'a> {
         Some((placement, self.inside.get(index)?.as_deref()))
     }
 
+    /// Bind mounts whose source is not in the root, by index: those that are opened
+    /// before anything is attached.
+    pub fn outside(&self) -> impl Iterator<Item = usize> {
+        (0..self.placements.len()).filter(|index| self.is_outside(*index))
+    }
+
+    fn is_outside(&self, index: usize) -> bool {
+        let placement = &self.placements[index];
+        placement.is_bind() && !placement.is_remount() && self.inside[index].is_none()
+    }
+
     /// Whether a masked or read-only path is done here: those below a mount on
     /// /proc or /sys, and below any procfs or sysfs. The others are for
     /// [`super::hide_inside`]: hooks may have to write there first.
@@ -197,8 +208,7 @@ impl<'a> Assembly<'a> {
         // other mounts than the container's where they are shared.
         let mut opened = Vec::new();
         for (index, placement) in self.placements.iter().enumerate() {
-            let early = placement.is_bind() && !placement.is_remount();
-            let early = early && self.inside[index].is_none();
+            let early = self.is_outside(index);
             let copy = early.then(|| sources.open(index)).transpose();
             opened.push(copy.map_err(|reason| mount_error(&placement.mount, reason))?);
         }
@@ -303,7 +313,7 @@ impl<'a> Assembly<'a> {
         let mounted = prepared
             .and_then(|()| new.mount_at(&work.stage.place_path()))
             .map_err(|e| format!("mount {kind}: {}", words(&e)))?;
-        let device = mountpoint::metadata(mounted.as_fd()).map_err(|e| e.to_string())?;
+        let device = mountpoint::metadata(mounted.as_fd()).map_err(|e| words(&e))?;
         work.filesystems.push(device.dev());
         change_all_below(mounted.as_fd(), options)?;
         hide::apply(mounted.as_fd(), &self.hidden_below[index], &mut work.masks)?;
@@ -363,7 +373,7 @@ impl Work<'_> {
         if placement.is_bind() {
             mounting::set_bind_flags(target.as_fd(), options)?;
         } else {
-            let found = mountpoint::metadata(target.as_fd()).map_err(|e| e.to_string())?;
+            let found = mountpoint::metadata(target.as_fd()).map_err(|e| words(&e))?;
             if !self.filesystems.contains(&found.dev()) {
                 return Err("remount: no file system of this container is mounted there".into());
             }
@@ -401,7 +411,7 @@ fn finish(mounted: BorrowedFd<'_>, placement: &Placement) -> Result<(), String> 
         let dir = Some(mounted.as_raw_fd());
         match nix::unistd::symlinkat(target, dir, name.as_str()) {
             Ok(()) | Err(nix::Error::EEXIST) => {}
-            Err(e) => return Err(format!("link {name}: {e}")),
+            Err(e) => return Err(format!("link {name}: {}", words(&e.into()))),
         }
     }
     let readonly = placement.options.has(libc::MS_RDONLY) && !placement.stays_writable;

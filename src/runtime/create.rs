@@ -34,10 +34,11 @@ use super::identity::Identity;
 use super::idmap;
 use super::injected::Injected;
 use super::inside::Entrance;
+use super::lower;
 use super::mounts;
 use super::network;
 use super::notify;
-use super::root::{self, Finish};
+use super::root::{self, Finish, Work};
 use super::seccomp;
 use super::state::{CONFIG_FILE, Locked, State, Status, Store, write_atomically};
 use super::undo::Undo;
@@ -266,7 +267,16 @@ fn attend(
         let id_maps = root::id_maps(&kept.id_maps, pid)?;
         let shared = kept.shared_mounts.as_deref();
         let with_mounts = Entrance::new(init.as_fd(), &judged.namespaces).with_mounts();
-        root::assemble(&with_mounts, &kept.assembly, stage, &id_maps, shared)?;
+        let work = Work {
+            assembly: &kept.assembly,
+            stage,
+            id_maps: &id_maps,
+            shared,
+            as_on_host: request.caller.is_host_root()
+                && judged.joins.mounts().is_none()
+                && lower::root_alone_propagates(request.document.value()),
+        };
+        root::assemble(&with_mounts, &work)?;
         network::move_devices(&judged.net_devices, pid)?;
         for stage in [HookStage::Prestart, HookStage::CreateRuntime] {
             hooks::run(stage, &judged.hooks(stage), &oci_state(), &[])?;

@@ -189,6 +189,18 @@ pub fn root_receives(document: &Value) -> bool {
     matches!(propagation, Some("slave" | "rslave"))
 }
 
+/// Whether `linux.rootfsPropagation` is about the root and no other mount, as its
+/// words without an `r` are in runc: a bind mount then is what its source is on the
+/// host, where its own options do not say otherwise.
+#[must_use]
+pub fn root_alone_propagates(document: &Value) -> bool {
+    let propagation = document["linux"]["rootfsPropagation"].as_str();
+    matches!(
+        propagation,
+        Some("private" | "slave" | "shared" | "unbindable")
+    )
+}
+
 /// `linux.rootfsPropagation`: what the library makes of the host's mounts before
 /// anything else, and what becomes of the root in the end.
 #[expect(clippy::type_complexity, reason = "read in one place")]
@@ -197,7 +209,7 @@ fn root_propagation(linux: &Value) -> Result<(Option<&'static str>, Option<(u64,
     Ok(match word {
         "" | "slave" | "rslave" => (None, None),
         "private" | "rprivate" => (Some("private"), None),
-        "shared" => (Some("shared"), Some((libc::MS_SHARED, false))),
+        "shared" => (None, Some((libc::MS_SHARED, false))),
         "rshared" => (Some("shared"), Some((libc::MS_SHARED, true))),
         "unbindable" => (None, Some((libc::MS_UNBINDABLE, false))),
         "runbindable" => (None, Some((libc::MS_UNBINDABLE, true))),

@@ -7,6 +7,7 @@
 //! it, which that user may not reach.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -32,24 +33,44 @@ use crate::sys::process::{Cloned, clone3, recv_fd, send_fd};
 /// Longest reason that comes from the process beside.
 const REASON: usize = 64 << 10;
 
-/// Assembles the root, and brings it to where `shared` says.
+/// What to put together, and of what.
+pub struct Work<'a> {
+    /// The plan.
+    pub assembly: &'a Assembly<'a>,
+    /// Where it is prepared.
+    pub stage: &'a Stage,
+    /// Of idmapped mounts.
+    pub id_maps: &'a IdMaps,
+    /// Where the root goes then, if it does not stay.
+    pub shared: Option<&'a SharedMounts>,
+    /// Whether sources are taken from our mount namespace, in which they have the
+    /// propagation that the host gave them.
+    pub as_on_host: bool,
+}
+
+/// Assembles the root.
 ///
 /// # Errors
 /// The assembly's, naming the mount or device.
-pub fn assemble(
-    entrance: &Entrance<'_>,
-    assembly: &Assembly<'_>,
-    stage: &Stage,
-    id_maps: &IdMaps,
-    shared: Option<&SharedMounts>,
-) -> Result<()> {
+pub fn assemble(entrance: &Entrance<'_>, work: &Work<'_>) -> Result<()> {
+    let own = || OwnRights::new(work.assembly, work.id_maps).map_err(|e| e.to_string());
+    let opened = RefCell::new(HashMap::new());
+    if work.as_on_host {
+        let mut own = own().map_err(RuntimeError::Init)?;
+        let outside = work.assembly.outside();
+        opened.replace(outside.map(|index| (index, own.open(index))).collect());
+    }
     let with = |sources: &mut dyn Sources| {
-        assembly
-            .assemble(stage, sources)
+        let mut sources = Opened {
+            opened: opened.take(),
+            others: sources,
+        };
+        work.assembly
+            .assemble(work.stage, &mut sources)
             .map_err(|e| e.to_string())?;
-        shared.map_or(Ok(()), |mounts| mounts.bring(stage))
+        work.shared
+            .map_or(Ok(()), |mounts| mounts.bring(work.stage))
     };
-    let own = || OwnRights::new(assembly, id_maps).map_err(|e| e.to_string());
     if !entrance.has_user_namespace() || !entrance.is_privileged() {
         return entrance.run(None, || with(&mut own()?));
     }
@@ -70,6 +91,21 @@ pub fn assemble(
         inner.and_then(Helper::wait).map_err(|e| e.to_string())
     })?;
     helper.wait()
+}
+
+/// Has some of them already.
+struct Opened<'a> {
+    opened: HashMap<usize, std::result::Result<OwnedFd, String>>,
+    others: &'a mut dyn Sources,
+}
+
+impl Sources for Opened<'_> {
+    fn open(&mut self, index: usize) -> std::result::Result<OwnedFd, String> {
+        match self.opened.remove(&index) {
+            Some(source) => source,
+            None => self.others.open(index),
+        }
+    }
 }
 
 /// Asks the process beside.

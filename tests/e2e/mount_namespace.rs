@@ -23,6 +23,7 @@ on_each_view![
     a_mount_namespace_can_be_joined,
     a_failed_join_leaves_the_namespace_as_it_was,
     the_runtime_s_own_mount_namespace_is_not_pivoted_in,
+    the_root_s_propagation_is_the_root_s_unless_recursive,
 ];
 
 const NOTHING: Option<&Path> = None;
@@ -111,7 +112,10 @@ fn without_a_mount_namespace_the_mounts_are_the_host_s(sandbox: &Sandbox) {
         .stdout;
     let root = fs::metadata(&rootfs).unwrap().ino();
     assert!(inside.starts_with(&format!("{root} /\n")), "{inside}");
-    let outside = container.sh(&format!("ls -d /proc/1/root/../..{}", sandbox.dir().display()));
+    let outside = container.sh(&format!(
+        "ls -d /proc/1/root/../..{}",
+        sandbox.dir().display()
+    ));
     assert_ne!(outside.code, Some(0), "{outside}");
 
     // They stay, as with runc.
@@ -248,20 +252,16 @@ fn a_mount_namespace_can_be_joined(sandbox: &Sandbox) {
         rootfs.display(),
         source = source.display()
     ));
-    let config = holder.joined_by(&Config::sleeper()).mount(
-        "bind",
-        source.to_str().unwrap(),
-        "/bound",
-        &["rbind"],
-    );
+    let config = holder
+        .joined_by(&Config::sleeper())
+        .set("/linux/maskedPaths", json!(["/proc/meminfo"]))
+        .mount("bind", source.to_str().unwrap(), "/bound", &["rbind"]);
     bundle.write(&config);
     let container = sandbox.run_detached(&bundle);
     let of = |path: &str| fs::metadata(path).unwrap().ino();
     let init = format!("/proc/{}/ns/mnt", container.pid());
     assert_eq!(of(&init), of(&holder.path()));
-    let out = container
-        .sh("ls /bound; wc -c < /proc/meminfo")
-        .succeeded();
+    let out = container.sh("ls /bound; wc -c < /proc/meminfo").succeeded();
     assert_eq!(out.stdout, "there\n0\n");
     // What was there before has gone with the old root.
     let mounts = holder.mounts();
@@ -320,4 +320,57 @@ fn the_runtime_s_own_mount_namespace_is_not_pivoted_in(sandbox: &Sandbox) {
         .run_config(&config)
         .exited(1)
         .says("is the mount namespace of the runtime");
+}
+
+/// A word with an `r` is about every mount, one without about the root alone: a bind
+/// mount that says nothing itself is then to the host's what its source is.
+fn the_root_s_propagation_is_the_root_s_unless_recursive(sandbox: &Sandbox) {
+    own_host();
+    let dir = sandbox.dir().join("sources");
+    let volume = |name: &str, propagation| {
+        let at = dir.join(name);
+        fs::create_dir_all(&at).unwrap();
+        mount(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), NOTHING).unwrap();
+        mount(NOTHING, &at, NOTHING, propagation, NOTHING).unwrap();
+        at.to_str().unwrap().to_owned()
+    };
+    let private = volume("private", MsFlags::MS_PRIVATE);
+    let shared = volume("shared", MsFlags::MS_SHARED);
+    let table = [
+        ("private", "/ /p /s:shared /own"),
+        ("rprivate", "/ /p /s /own"),
+        ("slave", "/:master /p /s:shared /own"),
+        ("rslave", "/:master /p /s:master /own"),
+        ("shared", "/:shared /p /s:shared /own"),
+        ("rshared", "/:shared /p:shared /s:shared /own:shared"),
+        ("unbindable", "/:unbindable /p /s:shared /own"),
+    ];
+    for (word, wanted) in table {
+        let config = Config::new(&["/bin/cat", "/proc/self/mountinfo"])
+            .mount("bind", &private, "/p", &["rbind"])
+            .mount("bind", &shared, "/s", &["rbind"])
+            .mount("bind", &shared, "/own", &["rbind", "rprivate"])
+            .set("/linux/rootfsPropagation", word.to_owned());
+        let out = sandbox.run_config(&config).succeeded();
+        let mut seen: Vec<String> = Vec::new();
+        for place in ["/", "/p", "/s", "/own"] {
+            let line = out
+                .stdout
+                .lines()
+                .find(|l| l.split(' ').nth(4) == Some(place));
+            let fields = line
+                .unwrap()
+                .split(" - ")
+                .next()
+                .unwrap()
+                .split(' ')
+                .skip(6);
+            let kinds = fields.map(|field| field.split(':').next().unwrap());
+            let kinds: String = kinds.map(|kind| format!(":{kind}")).collect();
+            seen.push(format!("{place}{kinds}"));
+        }
+        assert_eq!(seen.join(" "), wanted, "{word}");
+    }
+    take_off(Path::new(&private));
+    take_off(Path::new(&shared));
 }

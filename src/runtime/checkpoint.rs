@@ -165,6 +165,7 @@ fn dump(locked: &Locked, state: &State, mut request: CheckpointRequest) -> Resul
 /// Namespaces that were given by path are not the container's to dump.
 fn external_namespaces(document: &Document, version: u32, opts: &mut Criu_opts) -> Result<()> {
     let namespaces = Namespaces::new(document.namespaces()?)?;
+    criu::check_mounts(&namespaces)?;
     for kind in [NamespaceKind::Network, NamespaceKind::Pid] {
         let (Some(path), Some((name, key))) = (namespaces.path(kind), namespace_key(kind)) else {
             continue;

@@ -137,7 +137,8 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     record::plan(request, &dir)?;
     point(Step::CreateConfig)?;
 
-    let place = place::make(request, planned, &locked, &mut state, &mut undo)?;
+    let steps = [Step::CreateCgroup, Step::CreateFilter];
+    let place = place::make(request, planned, &locked, &mut state, &mut undo, steps)?;
 
     place::share(&judged, &locked, &mut state, &mut undo)?;
     let work = stage::Place::new(store, &dir, request, &judged)?;

@@ -24,6 +24,7 @@ pub use quote::quote_errors;
 pub use session::{Notification, Session};
 
 use super::RuntimeError;
+use super::lower::Namespaces;
 use crate::document::Document;
 use crate::edit::NamespaceKind;
 use crate::error::{Error, Result};
@@ -69,6 +70,14 @@ pub struct Directories {
 }
 
 impl Directories {
+    /// Lets CRIU take them from us.
+    pub fn give(&self, opts: &mut Criu_opts) {
+        opts.set_images_dir_fd(self.images.as_raw_fd());
+        if let Some(work) = &self.work {
+            opts.set_work_dir_fd(work.as_raw_fd());
+        }
+    }
+
     /// Where CRIU writes its log.
     #[must_use]
     pub fn logs(&self) -> &Path {
@@ -110,10 +119,7 @@ impl Options {
         annotations: &BTreeMap<String, String>,
     ) -> Criu_opts {
         let mut opts = Criu_opts::new();
-        opts.set_images_dir_fd(directories.images.as_raw_fd());
-        if let Some(work) = &directories.work {
-            opts.set_work_dir_fd(work.as_raw_fd());
-        }
+        directories.give(&mut opts);
         opts.set_log_level(4);
         opts.set_log_file(log.to_owned());
         // Obsolete, but read by versions that do not know the mode.
@@ -162,6 +168,19 @@ pub fn version() -> Result<u32> {
     }
     tracing::debug!("Using CRIU {version}");
     Ok(version)
+}
+
+/// Refuses containers whose mounts are not theirs alone: CRIU dumps and makes whole
+/// mount namespaces.
+///
+/// # Errors
+/// The namespace is not a new one.
+pub fn check_mounts(namespaces: &Namespaces) -> Result<()> {
+    if namespaces.is_new(NamespaceKind::Mount) {
+        return Ok(());
+    }
+    let text = "checkpoint and restore need a mount namespace of the container's own";
+    Err(RuntimeError::config("linux.namespaces", text).into())
 }
 
 /// Refuses what this CRIU or kernel cannot do.

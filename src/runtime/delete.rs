@@ -46,7 +46,8 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
         .into());
     }
     kill_init(&state, status)?;
-    if let (Some(cgroup), Some(_)) = (&state.cgroup, state.init) {
+    let inhabited = state.init.or(state.restorer);
+    if let (Some(cgroup), Some(_)) = (&state.cgroup, inhabited) {
         // Also ends what outlived init where the pid namespace is shared.
         match cgroup.kill_all() {
             // Removed by a delete that was killed.
@@ -55,7 +56,7 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
         }
     }
     point(Step::DeleteKill)?;
-    match (&state.cgroup, state.init) {
+    match (&state.cgroup, inhabited) {
         (Some(cgroup), Some(_)) => cgroup.remove(PATIENCE)?,
         (Some(cgroup), None) => abandon(cgroup),
         (None, _) => {}
@@ -87,7 +88,7 @@ fn give_back(locked: &Locked, state: &State) {
     }
 }
 
-/// Removes the cgroup of a create that was killed before its process was on
+/// Removes the cgroup of a create that was killed before any process was on
 /// record. Such a process has not been released, and ends when its creator does.
 /// Any other process there belongs to a container that has taken the same path
 /// since, and keeps it.

@@ -61,6 +61,27 @@ steps! {
     CreateRecord = "create.record",
     /// create: the pid file is written.
     CreatePidFile = "create.pid-file",
+    /// restore: the state directory is claimed and the record written.
+    RestoreState = "restore.state",
+    /// restore: the effective configuration and plan are stored.
+    RestoreConfig = "restore.config",
+    /// restore: the cgroup exists, with its limits.
+    RestoreCgroup = "restore.cgroup",
+    /// restore: the device filter is installed and verified.
+    RestoreFilter = "restore.filter",
+    /// restore: the image is open, and criu started; it has made nothing yet.
+    RestoreCriu = "restore.criu",
+    /// restore: the namespaces are there, and the hooks beside the container have
+    /// run; criu works.
+    RestoreHooks = "restore.hooks",
+    /// restore: the processes run.
+    RestoreProcess = "restore.process",
+    /// restore: what was made is what was asked for.
+    RestoreVerify = "restore.verify",
+    /// restore: the record says running.
+    RestoreRecord = "restore.record",
+    /// restore: the pid file is written.
+    RestorePidFile = "restore.pid-file",
     /// start: the filter is verified.
     StartVerify = "start.verify",
     /// start: init has become the user's program.

@@ -65,6 +65,10 @@ pub struct State {
     pub recorded: Status,
     /// The container's init, once it exists.
     pub init: Option<Identity>,
+    /// The process of CRIU's that makes init in the cgroup: whatever is in there from
+    /// then on is the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restorer: Option<Identity>,
     /// The process that is creating the container.
     pub creator: Identity,
     /// Absolute bundle directory.

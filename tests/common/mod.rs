@@ -15,6 +15,7 @@
 
 pub mod config;
 pub mod container;
+pub mod criu;
 pub mod host;
 pub mod process;
 pub mod runtime;
@@ -26,6 +27,7 @@ pub mod view;
 
 pub use config::Config;
 pub use container::Container;
+pub use criu::{has_criu, has_criu_feature};
 pub use process::{Output, Running, Spawn, deadline, wait_until};
 pub use runtime::{Kind, Runtime};
 pub use sandbox::{Bundle, Sandbox, in_sandbox, in_sandbox_of};

@@ -1,18 +1,27 @@
 //! `checkpoint` and `restore`, where this machine's CRIU can do it.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use crate::common::view::is_unified;
 use crate::common::{
-    Bundle, Config, Container, Sandbox, View, host, on_each_view, skip, wait_until,
+    Bundle, Config, Container, Running, Sandbox, Spawn, View, has_criu, has_criu_feature, host,
+    on_each_view, skip, wait_until,
 };
 
 on_each_view![
     a_container_goes_on_where_it_was,
     a_container_may_run_on_after_its_checkpoint,
+    criu_makes_the_cgroups_of_a_container_without_a_path,
     a_restored_container_has_its_limits_filter_and_mounts,
     a_foreground_restore_returns_the_exit_code,
+    pages_can_go_to_a_page_server,
+    pages_can_follow_a_restored_container,
+    a_dump_after_a_pre_dump_holds_what_has_changed,
+    a_container_without_mounts_of_its_own_is_refused,
     a_failed_restore_leaves_nothing,
     without_criu_a_restore_says_so_and_leaves_nothing,
     what_cannot_be_checkpointed_is_refused_and_runs_on,
@@ -21,25 +30,6 @@ on_each_view![
 /// Counts once a tick in a file, until it is told to end.
 const COUNT: &str = "i=0; while [ ! -e /tmp/end ]; do i=$((i+1)); echo $i > /tmp/count; \
                      usleep 20000; done; exit 7";
-
-/// Whether CRIU can be had: another kernel may be too new for it.
-fn criu() -> bool {
-    let checked = Command::new("criu")
-        .arg("check")
-        .stdin(Stdio::null())
-        .output();
-    match checked {
-        Ok(output) if output.status.success() => true,
-        Ok(_) => {
-            skip::report("criu: this version does not work with this kernel");
-            false
-        }
-        Err(_) => {
-            skip::report("criu: not installed");
-            false
-        }
-    }
-}
 
 /// A running counter, with the null device for output: CRIU cannot know a file
 /// of the host's.
@@ -102,7 +92,7 @@ fn restore(sandbox: &Sandbox, bundle: &Bundle, image: &Image, id: &str) {
 }
 
 fn a_container_goes_on_where_it_was(sandbox: &Sandbox) {
-    if !criu() {
+    if !has_criu() {
         return;
     }
     let (bundle, container) = counter(sandbox, &Config::shell(COUNT));
@@ -127,8 +117,40 @@ fn a_container_goes_on_where_it_was(sandbox: &Sandbox) {
     container.delete_force();
 }
 
+/// In its default mode, in which it mounts their hierarchies beside its log.
+fn criu_makes_the_cgroups_of_a_container_without_a_path(sandbox: &Sandbox) {
+    if sandbox.view() == View::Unified || is_unified() {
+        // It would remount the one hierarchy that everybody uses.
+        return;
+    }
+    if !has_criu() {
+        return;
+    }
+    let (bundle, container) = counter(sandbox, &Config::shell(COUNT));
+    let image = Image::new(sandbox);
+    let flags = &image.flags()[..4];
+    container
+        .call("checkpoint", &[])
+        .args(flags)
+        .output()
+        .succeeded();
+    let stood = count(&bundle);
+    let below = format!("/{0}/below", bundle.id);
+    bundle.write(&Config::shell(COUNT).set("/linux/cgroupsPath", below));
+    sandbox
+        .call(["restore", "--detach", "--bundle"])
+        .arg(&bundle.path)
+        .args(flags)
+        .arg(&bundle.id)
+        .stdio(Stdio::null(), Stdio::null(), Stdio::null())
+        .output()
+        .succeeded();
+    wait_until("it goes on", || count(&bundle) > stood);
+    container.delete_force();
+}
+
 fn a_container_may_run_on_after_its_checkpoint(sandbox: &Sandbox) {
-    if !criu() {
+    if !has_criu() {
         return;
     }
     let (bundle, container) = counter(sandbox, &Config::shell(COUNT));
@@ -148,7 +170,7 @@ fn a_container_may_run_on_after_its_checkpoint(sandbox: &Sandbox) {
 }
 
 fn a_restored_container_has_its_limits_filter_and_mounts(sandbox: &Sandbox) {
-    if !criu() {
+    if !has_criu() {
         return;
     }
     let volume = sandbox.dir().join("volume");
@@ -186,7 +208,7 @@ fn a_restored_container_has_its_limits_filter_and_mounts(sandbox: &Sandbox) {
 }
 
 fn a_foreground_restore_returns_the_exit_code(sandbox: &Sandbox) {
-    if !criu() {
+    if !has_criu() {
         return;
     }
     let (bundle, container) = counter(sandbox, &Config::shell(COUNT));
@@ -210,8 +232,194 @@ fn a_foreground_restore_returns_the_exit_code(sandbox: &Sandbox) {
     assert_eq!(sandbox.left(), Vec::<String>::new());
 }
 
+/// A port of this host's that nobody listens at.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// CRIU itself, as a daemon beside the container.
+fn daemon(sandbox: &Sandbox, args: &[&str], image: &Image) -> Running {
+    Spawn::new("criu", &sandbox.dir().join(format!("criu-{}", args[0])))
+        .args(args)
+        .arg("--images-dir")
+        .arg(&image.images)
+        .arg("--work-dir")
+        .arg(&image.work)
+        .spawn()
+}
+
+/// The sum of what is stored of processes' memory.
+fn pages(image: &Image) -> u64 {
+    let entries = fs::read_dir(&image.images).unwrap().flatten();
+    let pages = entries.filter(|e| e.file_name().to_string_lossy().starts_with("pages-"));
+    pages.map(|e| e.metadata().unwrap().len()).sum()
+}
+
+/// Whether somebody listens at a port, by the kernel's table: to connect would be
+/// taken for the peer.
+fn listens(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let wanted = format!(":{port:04X} 00000000:0000 0A");
+    table.contains(&wanted)
+}
+
+fn pages_can_go_to_a_page_server(sandbox: &Sandbox) {
+    if !has_criu() {
+        return;
+    }
+    let (bundle, container) = counter(sandbox, &Config::shell(COUNT));
+    let image = Image::new(sandbox);
+    host::make_dir(&image.images);
+    host::make_dir(&image.work);
+    let port = free_port();
+    let text = port.to_string();
+    let server = daemon(
+        sandbox,
+        &["page-server", "--address", "127.0.0.1", "--port", &text],
+        &image,
+    );
+    wait_until("the page server", || listens(port));
+    container
+        .call(
+            "checkpoint",
+            &["--page-server", &format!("127.0.0.1:{port}")],
+        )
+        .args(image.flags())
+        .output()
+        .succeeded();
+    server.wait().succeeded();
+    assert!(pages(&image) > 0, "the server has stored none");
+    let stood = count(&bundle);
+    restore(sandbox, &bundle, &image, &bundle.id);
+    wait_until("it goes on", || count(&bundle) > stood);
+    container.delete_force();
+}
+
+/// A migration in which the memory comes last: CRIU serves it from the process
+/// that was dumped, to a daemon that hands it to the restored one.
+fn pages_can_follow_a_restored_container(sandbox: &Sandbox) {
+    if !has_criu() || !has_criu_feature("uffd-noncoop") || !may_have_long_pipes() {
+        return;
+    }
+    let (bundle, container) = counter(sandbox, &Config::shell(COUNT));
+    let image = Image::new(sandbox);
+    let whole = Image::new(sandbox);
+    container
+        .call("checkpoint", &["--leave-running"])
+        .args(whole.flags())
+        .output()
+        .succeeded();
+    let port = free_port();
+    let (ready, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let dump = container
+        .call("checkpoint", &["--lazy-pages", "--page-server", &address])
+        .args(["--status-fd", "1"])
+        .args(image.flags())
+        .stdio(Stdio::null(), Stdio::from(writer), Stdio::null())
+        .spawn();
+    let mut byte = [1];
+    assert_eq!(nix::unistd::read(ready.as_raw_fd(), &mut byte), Ok(1));
+    assert_eq!(byte, [0], "the pages are served");
+    let stood = count(&bundle);
+
+    // The first container's processes wait in their place until the pages are gone.
+    let new = format!("{}-new", bundle.id);
+    let moved = Config::shell(COUNT).set("/linux/cgroupsPath", format!("/{new}"));
+    bundle.write(&moved);
+    let text = port.to_string();
+    let pager = daemon(
+        sandbox,
+        &[
+            "lazy-pages",
+            "--page-server",
+            "--address",
+            "127.0.0.1",
+            "--port",
+            &text,
+        ],
+        &image,
+    );
+    let socket = image.work.join("lazy-pages.socket");
+    wait_until("the pager", || socket.exists());
+    sandbox
+        .call(["restore", "--detach", "--lazy-pages", "--bundle"])
+        .arg(&bundle.path)
+        .args(image.flags())
+        .arg(&new)
+        .stdio(Stdio::null(), Stdio::null(), Stdio::null())
+        .output()
+        .succeeded();
+    dump.wait().succeeded();
+    pager.wait().succeeded();
+    wait_until("it goes on", || count(&bundle) > stood);
+    // What may come later is not in the image.
+    assert!(pages(&image) < pages(&whole));
+    sandbox
+        .call(["delete", "--force", &new])
+        .output()
+        .succeeded();
+}
+
+/// Whether pipes may hold as much as CRIU wants of them to serve pages; it does not
+/// look whether it got that. Says so, as a skip, where they may not.
+fn may_have_long_pipes() -> bool {
+    let (reader, _writer) = nix::unistd::pipe().unwrap();
+    let size = nix::fcntl::FcntlArg::F_SETPIPE_SZ(4 << 20);
+    let may = nix::fcntl::fcntl(reader.as_raw_fd(), size).is_ok();
+    if !may {
+        skip::report("criu: no pipe of 4 MiB for it, see fs.pipe-max-size");
+    }
+    may
+}
+
+fn a_dump_after_a_pre_dump_holds_what_has_changed(sandbox: &Sandbox) {
+    if !has_criu() || !has_criu_feature("mem_dirty_track") {
+        return;
+    }
+    let (bundle, container) = counter(sandbox, &Config::shell(COUNT));
+    let first = Image::new(sandbox);
+    let second = Image::new(sandbox);
+    container
+        .call("checkpoint", &["--pre-dump"])
+        .args(first.flags())
+        .output()
+        .succeeded();
+    assert_eq!(container.status(), "running");
+    let parent = first.images.file_name().unwrap().to_str().unwrap();
+    container
+        .call("checkpoint", &["--parent-path", &format!("../{parent}")])
+        .args(second.flags())
+        .output()
+        .succeeded();
+    assert!(pages(&second) < pages(&first), "all of it again");
+    let stood = count(&bundle);
+    restore(sandbox, &bundle, &second, &bundle.id);
+    wait_until("it goes on", || count(&bundle) > stood);
+    container.delete_force();
+}
+
+fn a_container_without_mounts_of_its_own_is_refused(sandbox: &Sandbox) {
+    let words = "checkpoint and restore need a mount namespace of the container's own";
+    let config = Config::sleeper()
+        .without_namespace("mount")
+        .set("/linux/maskedPaths", serde_json::json!([]))
+        .set("/linux/readonlyPaths", serde_json::json!([]));
+    let bundle = sandbox.bundle(&config);
+    sandbox
+        .call(["restore", "--detach", "--bundle"])
+        .arg(&bundle.path)
+        .args(Image::new(sandbox).flags())
+        .arg(&bundle.id)
+        .output()
+        .exited(1)
+        .says(words);
+    assert_eq!(sandbox.left(), Vec::<String>::new());
+}
+
 fn a_failed_restore_leaves_nothing(sandbox: &Sandbox) {
-    if !criu() {
+    if !has_criu() {
         return;
     }
     let bundle = sandbox.bundle(&Config::sleeper());

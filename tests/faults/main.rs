@@ -15,6 +15,7 @@
 mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
+mod restored;
 mod scene;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use kusabi::runtime::fault::Step;
 use common::{
     Config, Runtime, Sandbox, Spawn, View, host, in_sandbox_of, survivors_are_filtered, wait_until,
 };
+use restored::Image;
 use scene::{Scene, Snapshot};
 
 /// The commands whose steps may break. A new step needs its place here, or this
@@ -36,6 +38,7 @@ enum Operation {
     Delete,
     Build,
     Clean,
+    Restore,
 }
 
 fn operation(step: Step) -> Operation {
@@ -73,6 +76,16 @@ fn operation(step: Step) -> Operation {
         Step::CleanRootfsAside | Step::CleanRootfs | Step::CleanConfigAside | Step::CleanConfig => {
             Operation::Clean
         }
+        Step::RestoreState
+        | Step::RestoreConfig
+        | Step::RestoreCgroup
+        | Step::RestoreFilter
+        | Step::RestoreCriu
+        | Step::RestoreHooks
+        | Step::RestoreProcess
+        | Step::RestoreVerify
+        | Step::RestoreRecord
+        | Step::RestorePidFile => Operation::Restore,
     }
 }
 
@@ -135,6 +148,8 @@ cases![
     delete_of_a_running_container_that_is_killed_can_go_on,
     delete_of_a_stopped_container_that_fails_can_go_on,
     delete_of_a_stopped_container_that_is_killed_can_go_on,
+    restore_that_fails_leaves_nothing,
+    restore_that_is_killed_can_be_deleted,
 ];
 
 fn create_that_fails_leaves_nothing(sandbox: &Sandbox) {
@@ -320,6 +335,47 @@ fn delete_of_a_stopped_container_that_fails_can_go_on(sandbox: &Sandbox) {
 fn delete_of_a_stopped_container_that_is_killed_can_go_on(sandbox: &Sandbox) {
     delete_breaks(sandbox, false, |scene, step, call| {
         scene.is_killed(step, call);
+    });
+}
+
+fn restore_that_fails_leaves_nothing(sandbox: &Sandbox) {
+    let Some(image) = Image::of_a_sleeper(sandbox) else {
+        return;
+    };
+    each(Operation::Restore, |step| {
+        let before = Snapshot::of(sandbox, None);
+        image.fails(step);
+        before.still_holds(sandbox, None);
+        assert_eq!(sandbox.left(), Vec::<String>::new());
+    });
+    // The image is still good, and nothing is in the way.
+    image.restore(None).succeeded();
+    assert_eq!(image.status(), "running");
+    image.remove();
+}
+
+fn restore_that_is_killed_can_be_deleted(sandbox: &Sandbox) {
+    let Some(image) = Image::of_a_sleeper(sandbox) else {
+        return;
+    };
+    each(Operation::Restore, |step| {
+        let before = Snapshot::of(sandbox, None);
+        image.is_killed(step);
+        let restored = matches!(
+            step,
+            Step::RestoreProcess | Step::RestoreVerify | Step::RestoreRecord | Step::RestorePidFile
+        );
+        if !restored {
+            // What criu had begun it undoes.
+            wait_until("the end of criu", || {
+                host::processes_in(image.id()).is_empty()
+            });
+        }
+        let survivors = survivors_are_filtered(sandbox, image.id());
+        assert_eq!(survivors > 0, restored, "{survivors}");
+        assert_eq!(image.take_pid_file(), step == Step::RestorePidFile);
+        image.remove();
+        before.still_holds(sandbox, None);
     });
 }
 

@@ -46,13 +46,15 @@ pub(super) struct Place {
     pub keeper: Option<Keeper>,
 }
 
-/// Makes the cgroup, limits and filters it, and puts it on record.
+/// Makes the cgroup, limits and filters it, and puts it on record; `made` and
+/// `filtered` are what these steps are called.
 pub(super) fn make(
     request: &CreateRequest<'_>,
     (layout, planned): (Layout, Planned),
     locked: &Locked,
     state: &mut State,
     undo: &mut Undo<'_>,
+    [made, filtered]: [Step; 2],
 ) -> Result<Place> {
     let filter = filter_of(request.document)?;
     let (cgroup, keeper) = planned.make()?;
@@ -62,11 +64,11 @@ pub(super) fn make(
     }
     state.cgroup = Some(cgroup.clone());
     cgroup.apply()?;
-    point(Step::CreateCgroup)?;
+    point(made)?;
 
     state.filter = confine(request, &cgroup, &filter, state)?;
     locked.write(state)?;
-    point(Step::CreateFilter)?;
+    point(filtered)?;
     Ok(Place {
         view: cgroup_view(&layout, &cgroup),
         cgroup,

@@ -42,6 +42,7 @@ pub(super) fn initial(
         id: request.id.to_owned(),
         recorded: Status::Creating,
         init: None,
+        restorer: None,
         creator,
         bundle: request.bundle.to_path_buf(),
         rootfs: judged.rootfs.clone(),

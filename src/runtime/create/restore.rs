@@ -20,9 +20,10 @@ use crate::edit::{HookStage, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::rootfs::{self, is_bind};
 use crate::runtime::criu::{
-    self, Cgroup_root, Criu_opts, Criu_req, Criu_req_type, DESCRIPTORS, Inherit_fd, Join_namespace,
-    Notification, Options, Session, external_mount, namespace_key,
+    self, Cgroup_root, Criu_opts, Criu_req, Criu_req_type, DESCRIPTORS, Directories, Inherit_fd,
+    Join_namespace, Notification, Options, Session, external_mount, namespace_key,
 };
+use crate::runtime::fault::{Step, point};
 use crate::runtime::hooks;
 use crate::runtime::identity::Identity;
 use crate::runtime::lower_mounts::CgroupView;
@@ -81,13 +82,17 @@ pub fn restore(
         });
     }
     let judged = Judged::new(store, request)?;
+    criu::check_mounts(&judged.namespaces)?;
     let version = criu::version()?;
     let planned = place::plan(request, &judged)?;
     let mut state = record::initial(request, &judged, planned.1.cgroup())?;
     locked.write(&state)?;
+    point(Step::RestoreState)?;
     write_atomically(&dir.join(CONFIG_FILE), request.document.as_bytes(), 0o600)?;
     record::plan(request, &dir)?;
-    let place = place::make(request, planned, &locked, &mut state, &mut undo)?;
+    point(Step::RestoreConfig)?;
+    let steps = [Step::RestoreCgroup, Step::RestoreFilter];
+    let place = place::make(request, planned, &locked, &mut state, &mut undo, steps)?;
     let (view, cgroup) = (place.view, place.cgroup);
     place::share(&judged, &locked, &mut state, &mut undo)?;
 
@@ -107,19 +112,23 @@ pub fn restore(
     let images = &restore.options.images;
     state.descriptors = inherited(&images.join(DESCRIPTORS), &mut opts)?;
 
-    let session = start(request, &judged, &root)?;
+    let (session, directories) = start(request, &judged, &restore.options, &root)?;
+    directories.give(&mut opts);
     drop(namespaces);
+    state.restorer = Identity::of(i32::try_from(session.pid()).unwrap_or_default());
+    locked.write(&state)?;
+    point(Step::RestoreCriu)?;
     let mut run = Run {
         request,
         judged: &judged,
         state: &mut state,
+        locked: &locked,
         console: None,
         init: None,
     };
     let result = resume(session, &cgroup, opts, &mut run);
     let (init, console) = (run.init.take(), run.console.take());
-    if let Some((pid, pidfd)) = &init {
-        state.init = Identity::of(*pid);
+    if let Some((_, pidfd)) = &init {
         let pidfd = duplicate(pidfd)?;
         undo.push("process", move || {
             // ESRCH: it ended by itself.
@@ -133,10 +142,12 @@ pub fn restore(
         let text = "criu restored no process";
         return Err(RuntimeError::Refused(text.to_owned()).into());
     };
+    point(Step::RestoreProcess)?;
     drop(place.keeper);
     // The mount is gone with CRIU's namespace.
     fs::remove_dir(&root).map_err(|e| Error::io("remove", &root, e))?;
     place::verify_filter(&state)?;
+    point(Step::RestoreVerify)?;
     if let Some(socket) = request.pidfd_socket {
         super::send_pidfd(socket, &pidfd)?;
     }
@@ -145,9 +156,15 @@ pub fn restore(
     }
     state.recorded = Status::Running;
     locked.write(&state)?;
+    point(Step::RestoreRecord)?;
     if let Some(path) = request.pid_file {
-        write_atomically(path, pid.to_string().as_bytes(), 0o644)?;
+        let path = path.to_path_buf();
+        write_atomically(&path, pid.to_string().as_bytes(), 0o644)?;
+        undo.push("pid file", move || {
+            fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))
+        });
     }
+    point(Step::RestorePidFile)?;
     undo.disarm();
     drop(undo);
     Ok(Restored {
@@ -293,14 +310,20 @@ fn inherited(path: &Path, opts: &mut Criu_opts) -> Result<Vec<String>> {
 
 /// Starts CRIU in a mount namespace of its own, with the root where it wants it
 /// (a mount, below nothing that is covered) and a place for each mount, as init
-/// would have made.
-fn start(request: &CreateRequest<'_>, judged: &Judged, root: &Path) -> Result<Session> {
+/// would have made. Returns its directories as that namespace has them: it mounts
+/// in the one that it works in.
+fn start(
+    request: &CreateRequest<'_>,
+    judged: &Judged,
+    options: &Options,
+    root: &Path,
+) -> Result<(Session, Directories)> {
     let own = "/proc/self/ns/mnt";
     let back = fs::File::open(own).map_err(|e| Error::io("open", own, e))?;
     let fail = |what: &str, e: std::io::Error| -> Error { RuntimeError::syscall(what, e).into() };
     fs::create_dir(root).map_err(|e| Error::io("mkdir", root, e))?;
     unshare(libc::CLONE_NEWNS).map_err(|e| fail("make a mount namespace for criu", e))?;
-    let inside = || -> Result<Session> {
+    let inside = || -> Result<(Session, Directories)> {
         let none = None::<&Path>;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         nix::mount::mount(none, "/", none, private, none)
@@ -320,7 +343,10 @@ fn start(request: &CreateRequest<'_>, judged: &Judged, root: &Path) -> Result<Se
             })
             .collect();
         rootfs::make_places(rootfs.as_fd(), &judged.rootfs, &sources)?;
-        Session::start(!judged.process.terminal)
+        Ok((
+            Session::start(!judged.process.terminal)?,
+            options.open(false)?,
+        ))
     };
     let session = inside();
     setns(back.as_fd(), libc::CLONE_NEWNS)
@@ -335,6 +361,7 @@ struct Run<'a> {
     request: &'a CreateRequest<'a>,
     judged: &'a Judged,
     state: &'a mut State,
+    locked: &'a Locked,
     console: Option<OwnedFd>,
     init: Option<(i32, OwnedFd)>,
 }
@@ -384,11 +411,14 @@ impl Run<'_> {
                 for stage in [HookStage::Prestart, HookStage::CreateRuntime] {
                     hooks::run(stage, &self.judged.hooks(stage), &state, &[])?;
                 }
+                point(Step::RestoreHooks)?;
             }
             "post-restore" => {
                 let pidfd = pidfd_open(notification.pid)
                     .map_err(|e| RuntimeError::syscall("open the restored process", e))?;
                 self.init = Some((notification.pid, pidfd));
+                self.state.init = Identity::of(notification.pid);
+                self.locked.write(self.state)?;
             }
             "orphan-pts-master" => {
                 let Some(master) = notification.terminal else {

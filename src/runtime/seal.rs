@@ -105,13 +105,17 @@ fn overlay(exe: &Path) -> io::Result<OwnedFd> {
     let context = Context::open(c"overlay")?;
     let add =
         |path: &Path| context.set(c"lowerdir+", Some(&nul_ended(path.as_os_str().as_bytes())?));
-    match add(dir) {
-        Ok(()) => add(other)?,
-        // Before Linux 6.8 there is only the list, in one string of 255 bytes.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-            context.set(c"lowerdir", Some(&lower_list(dir, other)?))?;
+    // Before Linux 6.8 there is only the list, in one string of 255 bytes. Before
+    // 6.5, what overlayfs does not know is found, and logged, when it is mounted.
+    let lists = || context.set(c"lowerdir", Some(&lower_list(dir, other)?));
+    if is_before(6, 5)? {
+        lists()?;
+    } else {
+        match add(dir) {
+            Ok(()) => add(other)?,
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => lists()?,
+            Err(e) => return Err(e),
         }
-        Err(e) => return Err(e),
     }
     let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
     let mount = context.mount(attributes)?;
@@ -136,6 +140,21 @@ fn overlay(exe: &Path) -> io::Result<OwnedFd> {
         return Err(io::Error::other("the executable has been replaced"));
     }
     Ok(file)
+}
+
+/// Whether the kernel calls itself older than that.
+fn is_before(major: u32, minor: u32) -> io::Result<bool> {
+    let name = nix::sys::utsname::uname()?;
+    Ok(release(&name.release().to_string_lossy()) < (major, minor))
+}
+
+/// The first two numbers of a release such as `6.1.0-50-amd64`; what is no number
+/// is 0.
+fn release(text: &str) -> (u32, u32) {
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn nul_ended(bytes: &[u8]) -> io::Result<CString> {
@@ -194,5 +213,19 @@ mod tests {
     fn colons_and_backslashes_in_lower_directories_are_escaped() {
         let list = lower_list(Path::new("/a:b\\c"), Path::new("/run")).unwrap();
         assert_eq!(list.to_bytes(), br"/a\:b\\c:/run");
+    }
+
+    #[test]
+    fn a_release_is_two_numbers() {
+        for (text, want) in [
+            ("6.1.0-50-amd64", (6, 1)),
+            ("6.18.0", (6, 18)),
+            ("5.15-rc1", (5, 15)),
+            ("7", (7, 0)),
+            ("", (0, 0)),
+        ] {
+            assert_eq!(release(text), want, "{text}");
+        }
+        assert!(release("6.1.0") < (6, 5) && release("6.18.0") >= (6, 5));
     }
 }

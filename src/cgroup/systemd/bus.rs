@@ -90,14 +90,21 @@ impl Bus {
     /// The SASL part of the specification ("Authentication Protocol"), without
     /// naming a user: whom the kernel says that we are is what counts, also
     /// where a user namespace calls us root.
+    ///
+    /// `BEGIN` goes out with a line that is answered. systemd (252) does not look
+    /// at a message that it has read together with `BEGIN` until more arrives, and
+    /// we would wait for an answer to that message: the answered line tells that
+    /// `BEGIN` has been read, and is sent before the message.
     fn authenticate(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         self.stream.set_write_timeout(Some(PATIENCE))?;
         self.stream.write_all(b"\0AUTH EXTERNAL\r\n")?;
         let mut answer = self.line(deadline)?;
+        let mut begun = false;
         if answer.starts_with("DATA") {
-            self.stream.write_all(b"DATA\r\n")?;
+            self.stream.write_all(b"DATA\r\nBEGIN\r\n")?;
             answer = self.line(deadline)?;
+            begun = true;
         }
         if !answer.starts_with("OK ") {
             return Err(io::Error::new(
@@ -105,7 +112,12 @@ impl Bus {
                 format!("authentication: {answer}"),
             ));
         }
-        self.stream.write_all(b"BEGIN\r\n")
+        if !begun {
+            self.stream.write_all(b"NEGOTIATE_UNIX_FD\r\nBEGIN\r\n")?;
+            // Whether it agrees is nothing to us.
+            self.line(deadline)?;
+        }
+        Ok(())
     }
 
     /// A byte at a time: what follows the line belongs to messages.
@@ -253,13 +265,14 @@ impl Bus {
         while !buffer.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
+                return Err(late());
             }
             self.stream.set_read_timeout(Some(left))?;
             match self.stream.read(buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => buffer = &mut buffer[count..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(late()),
                 Err(e) => return Err(e),
             }
         }
@@ -275,10 +288,12 @@ impl Bus {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
-    )
+    error.kind() == io::ErrorKind::TimedOut
+}
+
+fn late() -> io::Error {
+    let text = format!("no answer within {} s", PATIENCE.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 impl Place {

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use keys::{keys_of_nodes, node_key, of_plan};
 pub use pick::{Candidate, Shortage, pick};
-pub use store::{Choosing, DIRECTORY, Reservation, Store, release};
+pub use store::{Choosing, DIRECTORY, Reservation, Store, give_back, release, rename};
 
 use crate::runtime::identity::Identity;
 

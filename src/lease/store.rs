@@ -286,6 +286,16 @@ impl Choosing {
             own.keys.extend(wanted.keys.iter().cloned());
             return Ok(());
         }
+        // Nor what it already holds, where it runs and is given more.
+        let holds = |lease: &Lease| {
+            lease.container == self.container
+                && lease.stage == Stage::Committed
+                && lease.mode >= wanted.mode
+                && wanted.keys.is_subset(&lease.keys)
+        };
+        if self.open.leases.iter().any(holds) {
+            return Ok(());
+        }
         if let Some(holder) = obstacle(&self.open.leases, &wanted.keys, wanted.mode) {
             return Err(LeaseError::Held {
                 device: wanted.device.clone(),
@@ -336,9 +346,9 @@ impl Choosing {
             container: self.container,
             owner: self.owner,
             init: Cell::new(None),
-            empty: self.mine.is_empty(),
+            mine: self.mine.clone(),
         };
-        if !reservation.empty {
+        if !reservation.is_empty() {
             self.open.leases.append(&mut self.mine);
             self.open.write()?;
         }
@@ -355,14 +365,14 @@ pub struct Reservation {
     owner: Identity,
     /// Who owns them since [`Reservation::commit`].
     init: Cell<Option<Identity>>,
-    empty: bool,
+    mine: Vec<Lease>,
 }
 
 impl Reservation {
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.empty
+        self.mine.is_empty()
     }
 
     /// Hands the devices to the container's init: the lease lives as long as it.
@@ -370,7 +380,7 @@ impl Reservation {
     /// # Errors
     /// A store that cannot be written, or from which the lease has gone.
     pub fn commit(&self, init: Identity) -> Result<()> {
-        if self.empty {
+        if self.is_empty() {
             return Ok(());
         }
         let store = Store::at(&self.dir);
@@ -393,22 +403,86 @@ impl Reservation {
         open.write()
     }
 
-    /// Gives the devices back, whoever owns them by now: the container was not made.
+    /// Gives the devices back, whoever owns them by now: the container was not
+    /// made, or did not get them. What it has held before stays.
     ///
     /// # Errors
     /// A store that cannot be written; the lease then ends with this process.
     pub fn release(&self) -> Result<()> {
-        if self.empty {
+        if self.is_empty() {
             return Ok(());
         }
         let store = Store::at(&self.dir);
         let mut open = store.open()?;
-        open.leases.retain(|lease| {
-            lease.container != self.container
-                || (lease.owner != self.owner && Some(lease.owner) != self.init.get())
-        });
+        for mine in &self.mine {
+            let is_it = |lease: &Lease| {
+                lease.container == self.container
+                    && (lease.owner == self.owner || Some(lease.owner) == self.init.get())
+                    && (&lease.keys, lease.mode) == (&mine.keys, mine.mode)
+            };
+            if let Some(place) = open.leases.iter().position(is_it) {
+                open.leases.remove(place);
+            }
+        }
         open.write()
     }
+}
+
+/// Gives back some of what a running container holds: what has a key in `taken`,
+/// and none in `kept`.
+///
+/// # Errors
+/// A store that cannot be written; nothing is given back then.
+pub fn give_back(
+    store: &Store,
+    container: &Container,
+    taken: &BTreeSet<String>,
+    kept: &BTreeSet<String>,
+) -> Result<()> {
+    let is_given =
+        |lease: &Lease| lease.container == *container && lease.is_of(taken) && !lease.is_of(kept);
+    change(store, |leases| {
+        let before = leases.len();
+        leases.retain(|lease| !is_given(lease));
+        leases.len() != before
+    })
+}
+
+/// Gives devices of a running container the keys that they have now, pairs of old
+/// and new: their driver was loaded again.
+///
+/// # Errors
+/// A store that cannot be written; nothing is changed then.
+pub fn rename(store: &Store, container: &Container, keys: &[(String, String)]) -> Result<()> {
+    change(store, |leases| {
+        let mut changed = false;
+        for lease in leases.iter_mut().filter(|l| l.container == *container) {
+            // Two devices may have traded numbers: all at once.
+            let now: BTreeSet<String> = lease
+                .keys
+                .iter()
+                .map(|key| {
+                    let pair = keys.iter().find(|(old, _)| old == key);
+                    pair.map_or(key, |(_, new)| new).clone()
+                })
+                .collect();
+            changed |= now != lease.keys;
+            lease.keys = now;
+        }
+        changed
+    })
+}
+
+/// Changes what is held, if anything is; `edit` says whether it did.
+fn change(store: &Store, edit: impl FnOnce(&mut Vec<Lease>) -> bool) -> Result<()> {
+    if !store.dir.join(FILE).exists() {
+        return Ok(());
+    }
+    let mut open = store.open()?;
+    if edit(&mut open.leases) {
+        open.write()?;
+    }
+    Ok(())
 }
 
 /// Gives back what a container holds that is being deleted. `init` was its first
@@ -421,18 +495,12 @@ pub fn release(
     container: &Container,
     init: Option<Identity>,
 ) -> std::result::Result<(), LeaseError> {
-    if !store.dir.join(FILE).exists() {
-        return Ok(());
-    }
-    let mut open = store.open()?;
-    let before = open.leases.len();
-    open.leases
-        .retain(|lease| lease.container != *container || Some(lease.owner) != init);
-    // Those whose owner is gone have been dropped already, and need no write.
-    if open.leases.len() == before {
-        return Ok(());
-    }
-    open.write()
+    change(store, |leases| {
+        let before = leases.len();
+        leases.retain(|lease| lease.container != *container || Some(lease.owner) != init);
+        // Those whose owner is gone have been dropped already, and need no write.
+        leases.len() != before
+    })
 }
 
 fn myself() -> Result<Identity> {

@@ -241,3 +241,55 @@ fn a_store_that_cannot_be_believed_is_an_error() {
         "{error}"
     );
 }
+
+#[test]
+fn a_running_container_holds_more_and_less() {
+    let Place { store, _dir } = place();
+    let init = Init::new();
+    let hold = |device: &str| {
+        let held = store.reserve(&container("one"), &[wanted(device, Mode::Shared)]);
+        let held = held.unwrap();
+        held.commit(init.identity()).unwrap();
+        held
+    };
+    let devices = || -> Vec<String> {
+        let leases = store.leases().unwrap();
+        leases.into_iter().map(|lease| lease.device).collect()
+    };
+    hold("gpu0");
+    let more = hold("gpu1");
+    assert_eq!(devices(), ["gpu0", "gpu1"]);
+    // Twice is once, and undoing nothing takes nothing.
+    let twice = hold("gpu1");
+    assert!(twice.is_empty());
+    twice.release().unwrap();
+    assert_eq!(devices(), ["gpu0", "gpu1"]);
+    // An undo leaves what was held before.
+    more.release().unwrap();
+    assert_eq!(devices(), ["gpu0"]);
+
+    hold("gpu1");
+    let keys = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    let one = container("one");
+    give_back(
+        &store,
+        &one,
+        &keys(&["gpu0", "gpu1"]),
+        &keys(&["gpu1", "x"]),
+    )
+    .unwrap();
+    assert_eq!(devices(), ["gpu1"]);
+    give_back(&store, &container("two"), &keys(&["gpu1"]), &keys(&[])).unwrap();
+    assert_eq!(devices(), ["gpu1"], "another's");
+
+    // Two that have traded names.
+    hold("gpu0");
+    let swap = [("gpu0", "gpu1"), ("gpu1", "gpu0")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    rename(&store, &one, &swap).unwrap();
+    let now: Vec<_> = store.leases().unwrap();
+    let now: Vec<_> = now.iter().map(|l| (l.device.as_str(), &l.keys)).collect();
+    assert_eq!(
+        now,
+        [("gpu1", &keys(&["gpu0"])), ("gpu0", &keys(&["gpu1"]))]
+    );
+}

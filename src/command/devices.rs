@@ -12,13 +12,13 @@ use crate::cli::{Action, DevicesOf, Heal, TableFormat};
 use crate::document::Document;
 use crate::edit::{self, Edit, Explanation, Ledger, Plan, PlannedEdit, Source};
 use crate::error::{Error, Result};
-use crate::lease::Container;
+use crate::lease::{self, Container};
 use crate::request::{self, Flags, Requests};
 use crate::resolve::picker::{Holder, Picker};
 use crate::resolve::{self, Situation};
 use crate::runtime::RuntimeError;
 use crate::runtime::injected::Injected;
-use crate::runtime::live::change::{Change, carry_out, heal as heal_one};
+use crate::runtime::live::change::{Change, Held, carry_out, heal as heal_one};
 use crate::runtime::live::{Report, report};
 use crate::runtime::start::effective;
 use crate::runtime::state::{State, Status, Store};
@@ -48,6 +48,7 @@ pub fn run(context: &Context<'_>, arguments: &DevicesOf) -> Result<()> {
         told,
         injected,
         ledger,
+        held: given_back,
     } = match action {
         Action::Add => asked.add()?,
         Action::Remove => asked.remove()?,
@@ -69,28 +70,23 @@ pub fn run(context: &Context<'_>, arguments: &DevicesOf) -> Result<()> {
         id: id.to_owned(),
         root: context.root.path.clone(),
     };
-    let lease = match action {
+    let reserved = match action {
         Action::Add => {
             Picker::new(Holder::Container(container), Path::new("/")).finish(&plan, &[])?
         }
         Action::Remove => None,
     };
-    let mut leased = state.clone();
-    leased.leased |= lease.is_some();
-    let changed = carry_out(Change {
+    carry_out(Change {
         locked: &locked,
-        state: &leased,
+        state: &state,
         old: &old,
         new: &applied.document,
         injected,
-    });
-    if let Some(lease) = lease {
-        match (&changed, state.init) {
-            (Ok(()), Some(init)) => lease.commit(init)?,
-            _ => lease.release()?,
-        }
-    }
-    changed?;
+        held: match &reserved {
+            Some(reservation) => Held::More(reservation),
+            None => given_back,
+        },
+    })?;
     explain::remember(
         locked.path(),
         &Explanation {
@@ -163,6 +159,8 @@ struct Outcome {
     told: Vec<String>,
     /// The record afterwards.
     injected: Injected,
+    /// What becomes of its leases.
+    held: Held<'static>,
     /// Who asked.
     ledger: Ledger,
 }
@@ -253,6 +251,7 @@ impl<'a> Asked<'a> {
             plan,
             told,
             injected,
+            held: Held::Same,
             ledger,
         })
     }
@@ -273,16 +272,16 @@ impl<'a> Asked<'a> {
         }
         injected.names.retain(|name| !self.names.contains(name));
         // What another device of the container needs as well stays.
-        let kept: Vec<Edit> = self
-            .plan_of(&injected.names)?
-            .0
-            .edits
-            .into_iter()
-            .map(|p| p.edit)
-            .collect();
+        let kept = self.plan_of(&injected.names)?.0;
+        let (all, keys) = (self.plan_of(&self.names)?.0, |plan: &Plan| {
+            let leases = lease::of_plan(plan);
+            leases.into_iter().flat_map(|wanted| wanted.keys).collect()
+        });
+        let given_back = Held::Less(keys(&all), keys(&kept));
+        let kept: Vec<Edit> = kept.edits.into_iter().map(|p| p.edit).collect();
         let mut plan = Plan::default();
         let mut told = Vec::new();
-        for PlannedEdit { edit, origin } in self.plan_of(&self.names)?.0.edits {
+        for PlannedEdit { edit, origin } in all.edits {
             let taken = match &edit {
                 Edit::AddDevice(node) => {
                     let same = |k: &Edit| matches!(k, Edit::AddDevice(o) if o.path == node.path);
@@ -326,6 +325,7 @@ impl<'a> Asked<'a> {
             plan,
             told,
             injected,
+            held: given_back,
             ledger: Ledger::default(),
         })
     }

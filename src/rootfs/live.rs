@@ -141,18 +141,21 @@ impl LiveRoot {
             Seen::Node(..) => {}
             other => return Err(format!("there is {} in its place", describe(&other))),
         }
-        self.remove(path)
+        self.remove(path, false)
     }
 
-    /// Removes what a mount was attached to.
+    /// Removes what a mount was attached to: a file, or an empty directory.
     ///
     /// # Errors
     /// The file system's.
-    pub fn remove(&self, path: &Path) -> Result<(), String> {
+    pub fn remove(&self, path: &Path, directory: bool) -> Result<(), String> {
         let (parent, name) = self.parent(path, false)?;
-        RootRef::from_fd(parent.as_fd())
-            .remove_file(&name)
-            .map_err(|e| format!("remove: {}", words(&from_pathrs(&e))))
+        let parent = RootRef::from_fd(parent.as_fd());
+        match directory {
+            true => parent.remove_dir(&name),
+            false => parent.remove_file(&name),
+        }
+        .map_err(|e| format!("remove: {}", words(&from_pathrs(&e))))
     }
 
     /// The directory of a path, made if need be, without following a link.
@@ -239,15 +242,21 @@ impl Place {
         fsmount::attach(mount, self.target.as_fd()).map_err(|e| format!("attach: {}", words(&e)))
     }
 
-    /// Detaches what is mounted at the name. In the container's mount namespace,
-    /// by a process of its own: it changes the working directory.
+    /// Detaches what is mounted at the name; that nothing is, is no error. In the
+    /// container's mount namespace, by a process of its own: it changes the working
+    /// directory.
     ///
     /// # Errors
     /// The kernel's, as text.
     pub fn detach(&self) -> Result<(), String> {
-        nix::unistd::fchdir(self.parent.as_raw_fd())
-            .and_then(|()| umount2(&self.name, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW))
-            .map_err(|e| format!("detach: {}", words(&e.into())))
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        let detached =
+            nix::unistd::fchdir(self.parent.as_raw_fd()).and_then(|()| umount2(&self.name, flags));
+        match detached {
+            // The container has done so, or one of us who was killed.
+            Ok(()) | Err(nix::errno::Errno::EINVAL) => Ok(()),
+            Err(e) => Err(format!("detach: {}", words(&e.into()))),
+        }
     }
 }
 
@@ -268,6 +277,15 @@ pub fn copy_of(source: &Path, recursive: bool, attributes: &Attributes) -> io::R
         fsmount::set_attributes(tree.as_fd(), recursive, attributes)?;
     }
     Ok(tree)
+}
+
+/// Gives such a copy the ids of a user namespace (`MOUNT_ATTR_IDMAP`).
+///
+/// # Errors
+/// The kernel's, as text: the file system must be one that can do it.
+pub fn map_ids(copy: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> Result<(), String> {
+    super::sources::map_ids(copy.as_fd(), namespace.as_fd(), recursive)
+        .map_err(|e| format!("map its ids: {e}"))
 }
 
 /// Whether a host path is a directory.

@@ -100,7 +100,15 @@ impl Sources for OwnRights<'_> {
     }
 }
 
-fn map_ids(copy: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> Result<(), String> {
+/// Gives a detached copy the ids of a user namespace.
+///
+/// # Errors
+/// The kernel's, as text.
+pub(super) fn map_ids(
+    copy: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<(), String> {
     let attributes = Attributes {
         set: libc::MOUNT_ATTR_IDMAP,
         userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),

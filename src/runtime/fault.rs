@@ -98,6 +98,20 @@ steps! {
     ExecRelease = "exec.release",
     /// exec: the pid file is written.
     ExecPidFile = "exec.pid-file",
+    /// devices, heal: what stands in the way has gone, and every new node is there.
+    ChangeNodes = "change.nodes",
+    /// devices: what is given is mounted.
+    ChangeMounts = "change.mounts",
+    /// devices, heal: the other filter is in force.
+    ChangeFilter = "change.filter",
+    /// devices: what is taken has gone.
+    ChangeTaken = "change.taken",
+    /// devices: the container holds what it is given.
+    ChangeLease = "change.lease",
+    /// devices, heal: the changed configuration is stored.
+    ChangeConfig = "change.config",
+    /// devices, heal: the record says so.
+    ChangeRecord = "change.record",
     /// delete: the processes are gone.
     DeleteKill = "delete.kill",
     /// delete: the cgroup is gone.

@@ -249,7 +249,11 @@ pub fn id_maps(wanted: &[(usize, MountIds)], init: i32) -> Result<IdMaps> {
     Ok(maps)
 }
 
-fn user_namespace_of(pid: i32) -> Result<OwnedFd> {
+/// The user namespace of a process.
+///
+/// # Errors
+/// The kernel's.
+pub fn user_namespace_of(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/user");
     let file = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
     Ok(file.into())

@@ -2,6 +2,7 @@
 //! has taken back, seen from inside.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -19,6 +20,7 @@ on_each_view![
 ];
 on_host![
     a_container_with_a_user_namespace_gets_the_hosts_node,
+    ids_are_mapped_where_that_is_asked_for,
     what_cannot_be_done_is_said,
 ];
 
@@ -58,6 +60,7 @@ impl Registry {
             "devices": [
                 device("one", json!({"deviceNodes": [node(1), node(9)], "env": ["DEMO=one"],
                     "mounts": [mount("/demo", &["bind", "ro"])]})),
+                device("mapped", json!({"mounts": [mount("/mapped", &["bind", "idmap"])]})),
                 device("two", json!({"deviceNodes": [node(2), node(9)]})),
                 device("broken", json!({"deviceNodes": [node(2)],
                     "mounts": [mount("/etc/passwd/here", &["bind"])]})),
@@ -309,6 +312,40 @@ fn update_leaves_what_was_given(sandbox: &Sandbox) {
 /// nvidia-container-toolkit #46, #648, crun #1632, #1948: devices with a user namespace.
 fn a_container_with_a_user_namespace_gets_the_hosts_node(sandbox: &Sandbox) {
     let registry = Registry::new(sandbox);
+    let container = run(sandbox, &registry, &in_user_namespace(sandbox), &[]);
+    change(&container, &registry, "add", "one").succeeded();
+    assert_eq!(open(&container, "/dev/demo1"), "ENXIO");
+    assert_eq!(container.sh("cat /demo/file").stdout, "from the host\n");
+    change(&container, &registry, "remove", "one").succeeded();
+    assert_eq!(open(&container, "/dev/demo1"), "ENOENT");
+    container.delete_force();
+}
+
+fn ids_are_mapped_where_that_is_asked_for(sandbox: &Sandbox) {
+    let registry = Registry::new(sandbox);
+    let plain = running(sandbox, &registry, &[]);
+    let refused = change(&plain, &registry, "add", "mapped").exited(1);
+    assert!(refused.stderr.contains("/mapped"), "{refused}");
+    assert!(refused.stderr.contains("uid and gid mappings"), "{refused}");
+    plain.delete_force();
+
+    let container = run(sandbox, &registry, &in_user_namespace(sandbox), &[]);
+    change(&container, &registry, "add", "mapped").succeeded();
+    change(&container, &registry, "add", "one").succeeded();
+    let owner = |path: &str| container.sh(&format!("stat -c %u:%g {path}")).stdout;
+    // Also where the specification did not ask: a CDI mount shows its owners.
+    for path in ["/mapped/file", "/demo/file"] {
+        assert_eq!(owner(path), "0:0\n", "{path}");
+    }
+    let inside = format!("/proc/{}/root", container.pid());
+    let unmapped = fs::metadata(sandbox.dir().join("shared/file")).unwrap();
+    let mapped = fs::metadata(format!("{inside}/mapped/file")).unwrap();
+    assert_eq!((unmapped.uid(), mapped.uid()), (0, 100_000));
+    container.delete_force();
+}
+
+/// Its root is 100000 on the host.
+fn in_user_namespace(sandbox: &Sandbox) -> Bundle {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let config = Config::sleeper()
         .set("/linux/namespaces/-", json!({"type": "user"}))
@@ -319,13 +356,7 @@ fn a_container_with_a_user_namespace_gets_the_hosts_node(sandbox: &Sandbox) {
         let path = bundle.rootfs().join(dir);
         std::os::unix::fs::chown(path, Some(100_000), Some(100_000)).unwrap();
     }
-    let container = run(sandbox, &registry, &bundle, &[]);
-    change(&container, &registry, "add", "one").succeeded();
-    assert_eq!(open(&container, "/dev/demo1"), "ENXIO");
-    assert_eq!(container.sh("cat /demo/file").stdout, "from the host\n");
-    change(&container, &registry, "remove", "one").succeeded();
-    assert_eq!(open(&container, "/dev/demo1"), "ENOENT");
-    container.delete_force();
+    bundle
 }
 
 fn what_cannot_be_done_is_said(sandbox: &Sandbox) {

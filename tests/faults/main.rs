@@ -15,6 +15,7 @@
 mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
+mod live;
 mod restored;
 mod scene;
 
@@ -24,6 +25,11 @@ use kusabi::runtime::fault::Step;
 
 use common::{
     Config, Runtime, Sandbox, Spawn, View, host, in_sandbox_of, survivors_are_filtered, wait_until,
+};
+use live::{
+    add_that_fails_changes_nothing, change_that_is_killed_can_be_done_again,
+    heal_that_fails_changes_nothing, heal_that_is_killed_can_be_done_again,
+    remove_that_fails_changes_nothing,
 };
 use restored::Image;
 use scene::{Scene, Snapshot};
@@ -35,6 +41,8 @@ enum Operation {
     Create,
     Start,
     Exec,
+    /// devices add, devices remove, heal
+    Change,
     Delete,
     Build,
     Clean,
@@ -62,6 +70,13 @@ fn operation(step: Step) -> Operation {
         Step::ExecVerify | Step::ExecProcess | Step::ExecRelease | Step::ExecPidFile => {
             Operation::Exec
         }
+        Step::ChangeNodes
+        | Step::ChangeMounts
+        | Step::ChangeFilter
+        | Step::ChangeTaken
+        | Step::ChangeLease
+        | Step::ChangeConfig
+        | Step::ChangeRecord => Operation::Change,
         Step::DeleteKill
         | Step::DeleteCgroup
         | Step::DeleteHooks
@@ -144,6 +159,11 @@ cases![
     start_that_is_killed_leaves_a_filtered_container,
     exec_that_fails_leaves_no_process,
     exec_that_is_killed_leaves_the_container_running,
+    add_that_fails_changes_nothing,
+    remove_that_fails_changes_nothing,
+    heal_that_fails_changes_nothing,
+    change_that_is_killed_can_be_done_again,
+    heal_that_is_killed_can_be_done_again,
     delete_of_a_running_container_that_fails_can_go_on,
     delete_of_a_running_container_that_is_killed_can_go_on,
     delete_of_a_stopped_container_that_fails_can_go_on,

@@ -8,6 +8,7 @@
 //! was, and a filter that is not the recorded one, which `exec` refuses to use and
 //! [`heal`] puts back.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -19,9 +20,11 @@ use crate::edit::{
     self, DeviceKind, DeviceNode, DeviceRule, Edit, Mount, Origin, Plan, Rule, Source,
 };
 use crate::error::{Error, Result};
-use crate::rootfs::live::{Place, copy_of, is_directory};
+use crate::lease::{self, Container, Reservation, node_key};
+use crate::rootfs::live::{Place, Seen, copy_of, is_directory};
 use crate::runtime::RuntimeError;
 use crate::runtime::create::{filter_of, install};
+use crate::runtime::fault::{Step, point};
 use crate::runtime::injected::Injected;
 use crate::runtime::inside::Entrance;
 use crate::runtime::start::effective;
@@ -41,6 +44,20 @@ pub struct Change<'a> {
     pub new: &'a Document,
     /// What it was given by name, afterwards.
     pub injected: Injected,
+    /// What it holds besides.
+    pub held: Held<'a>,
+}
+
+/// What becomes of a container's leases.
+pub enum Held<'a> {
+    /// They stay.
+    Same,
+    /// It holds more, which is reserved.
+    More(&'a Reservation),
+    /// It gives back what has one of the first keys and none of the others.
+    Less(BTreeSet<String>, BTreeSet<String>),
+    /// Its devices have other keys, pairs of old and new.
+    Renamed(Vec<(String, String)>),
 }
 
 /// Carries a change out and puts it on record.
@@ -48,12 +65,18 @@ pub struct Change<'a> {
 /// # Errors
 /// It does not run, or a step failed; then everything is as before.
 pub fn carry_out(change: Change<'_>) -> Result<()> {
+    carry_out_over(&[], change)
+}
+
+/// The same, where other nodes stand in the place of the container's.
+fn carry_out_over(impostors: &[DeviceNode], change: Change<'_>) -> Result<()> {
     let Change {
         locked,
         state,
         old,
         new,
         injected,
+        held,
     } = change;
     if !nix::unistd::geteuid().is_root() {
         let text = "devices of a container that runs can only be changed by root";
@@ -81,6 +104,12 @@ pub fn carry_out(change: Change<'_>) -> Result<()> {
     let (mounted, mounts) = (old.mounts()?, new.mounts()?);
 
     let mut undo = Undo::new();
+    if let Held::More(reservation) = held {
+        undo.push("lease", || Ok(reservation.release()?));
+    }
+    for node in impostors {
+        take_node(&reached, node, &mut undo)?;
+    }
     // Nodes whose numbers change make room for their successors.
     for node in &gone {
         if wanted.iter().any(|other| other.path == node.path) {
@@ -90,12 +119,16 @@ pub fn carry_out(change: Change<'_>) -> Result<()> {
     for node in &wanted {
         give_node(&reached, node, &mut undo)?;
     }
+    point(Step::ChangeNodes)?;
     for mount in mounts.iter().filter(|mount| !mounted.contains(mount)) {
         give_mount(&reached, mount, &mut undo)?;
     }
+    point(Step::ChangeMounts)?;
     if let Some(cgroup) = &state.cgroup {
-        allow(cgroup, state, &filter_of(new)?, &mut record, &mut undo)?;
+        let filter = filter_of(new)?;
+        allow(locked, cgroup, state, &filter, &mut record, &mut undo)?;
     }
+    point(Step::ChangeFilter)?;
     for mount in mounted.iter().filter(|mount| !mounts.contains(mount)) {
         take_mount(&reached, mount, &mut undo)?;
     }
@@ -104,19 +137,47 @@ pub fn carry_out(change: Change<'_>) -> Result<()> {
             take_node(&reached, node, &mut undo)?;
         }
     }
+    point(Step::ChangeTaken)?;
+    if let (Held::More(reservation), Some(init)) = (&held, state.init) {
+        reservation.commit(init)?;
+        record.leased = true;
+    }
+    point(Step::ChangeLease)?;
     record.injected = injected;
     let config = locked.path().join(CONFIG_FILE);
-    write_atomically(&config, new.as_bytes(), 0o600)?;
-    undo.push("configuration", move || {
-        write_atomically(&config, old.as_bytes(), 0o600)
+    undo.push("configuration", || {
+        write_atomically(&locked.path().join(CONFIG_FILE), old.as_bytes(), 0o600)
     });
+    write_atomically(&config, new.as_bytes(), 0o600)?;
+    point(Step::ChangeConfig)?;
+    undo.push("record", || locked.write(state));
     locked.write(&record)?;
+    point(Step::ChangeRecord)?;
+    // Last, and all or nothing: what somebody else has taken cannot be had back.
+    let holder = || Container {
+        id: state.id.clone(),
+        root: locked
+            .path()
+            .parent()
+            .map(PathBuf::from)
+            .unwrap_or_default(),
+    };
+    match &held {
+        Held::Less(taken, kept) if state.leased => {
+            lease::give_back(&lease::Store::default(), &holder(), taken, kept)?;
+        }
+        Held::Renamed(keys) if state.leased => {
+            lease::rename(&lease::Store::default(), &holder(), keys)?;
+        }
+        _ => {}
+    }
     undo.disarm();
     Ok(())
 }
 
 /// Puts a filter in force, in the cgroup and with who manages it.
 fn allow<'u>(
+    locked: &'u Locked,
     cgroup: &'u Cgroup,
     state: &'u State,
     filter: &DeviceFilter,
@@ -129,16 +190,22 @@ fn allow<'u>(
     if before.policy == *filter.policy() && super::standing(state).is_ok() {
         return Ok(());
     }
-    undo.push("filter", move || put_back(cgroup, before));
+    undo.push("filter", move || {
+        // After the record has been put back, which names the old program.
+        locked.write(&State {
+            filter: put_back(cgroup, before)?,
+            ..state.clone()
+        })
+    });
     cgroup.announce_devices(filter.policy())?;
     record.filter = install(cgroup, filter)?;
     Ok(())
 }
 
 /// The old filter, by another program: one that is detached is gone.
-fn put_back(cgroup: &Cgroup, before: &Installed) -> Result<()> {
+fn put_back(cgroup: &Cgroup, before: &Installed) -> Result<Option<Installed>> {
     cgroup.announce_devices(&before.policy)?;
-    install(cgroup, &DeviceFilter::of_policy(before.policy.clone())).map(drop)
+    install(cgroup, &DeviceFilter::of_policy(before.policy.clone()))
 }
 
 fn failed(what: &Path, reason: impl std::fmt::Display) -> Error {
@@ -171,11 +238,15 @@ fn give_node<'u>(reached: &'u Reached, node: &DeviceNode, undo: &mut Undo<'u>) -
 fn take_node<'u>(reached: &'u Reached, node: &DeviceNode, undo: &mut Undo<'u>) -> Result<()> {
     let error = |reason: String| failed(&node.path, reason);
     let again = node.clone();
+    if reached.root.look(&node.path) == Seen::Absent {
+        // Nothing to take, nor to put back.
+        return Ok(());
+    }
     if reached.binds {
         let place = reached.root.place(&node.path, false).map_err(error)?;
         inside(reached, || place.detach())?;
         reached
-            .as_root_user(|| reached.root.remove(&node.path))
+            .as_root_user(|| reached.root.remove(&node.path, false))
             .map_err(error)?;
     } else {
         reached.root.remove_node(&node.path).map_err(error)?;
@@ -190,10 +261,19 @@ fn take_node<'u>(reached: &'u Reached, node: &DeviceNode, undo: &mut Undo<'u>) -
 }
 
 fn give_mount<'u>(reached: &'u Reached, mount: &Mount, undo: &mut Undo<'u>) -> Result<()> {
-    let (recursive, attributes) = options(mount)?;
+    let Options {
+        recursive,
+        attributes,
+        map_ids,
+    } = options(mount)?;
     let source = mount.source.as_deref().unwrap_or(Path::new(""));
     let directory = is_directory(source).map_err(|e| failed(source, e))?;
     let tree = copy_of(source, recursive, &attributes).map_err(|e| failed(source, e))?;
+    if let Some(recursive) = map_ids {
+        reached
+            .map_ids(&tree, recursive)
+            .map_err(|reason| failed(&mount.destination, reason))?;
+    }
     attach(reached, &mount.destination, directory, &tree, undo)
 }
 
@@ -209,16 +289,16 @@ fn attach<'u>(
         .map_err(|e| failed(path, e))?;
     inside(reached, || place.attach(tree)).map_err(|e| {
         if place.is_made() {
-            let _ = reached.as_root_user(|| reached.root.remove(path));
+            let _ = reached.as_root_user(|| reached.root.remove(path, directory));
         }
         failed(path, e)
     })?;
     let path: PathBuf = path.to_path_buf();
     undo.push("mount", move || {
         detach(reached, &place)?;
-        if place.is_made() && !directory {
+        if place.is_made() {
             reached
-                .as_root_user(|| reached.root.remove(&path))
+                .as_root_user(|| reached.root.remove(&path, directory))
                 .map_err(|e| failed(&path, e))?;
         }
         Ok(())
@@ -255,11 +335,22 @@ fn inside(
     Entrance::of_mounts(reached.pidfd.as_fd()).run(None, action)
 }
 
-/// What a bind mount's options come to; in a running container it is always
+/// What a bind mount's options come to.
+struct Options {
+    /// Whether what is mounted below comes along.
+    recursive: bool,
+    attributes: Attributes,
+    /// Whether ids are mapped as in the container's user namespace, and if so,
+    /// whether in what is mounted below too.
+    map_ids: Option<bool>,
+}
+
+/// Reads the options of a mount; in a running container it is always a bind, and
 /// private.
-fn options(mount: &Mount) -> Result<(bool, Attributes)> {
+fn options(mount: &Mount) -> Result<Options> {
     let mut attributes = Attributes::default();
     let mut recursive = false;
+    let mut map_ids = None;
     let mut bind = mount.kind.as_deref() == Some("bind");
     for option in &mount.options {
         let (set, clear) = match option.as_str() {
@@ -273,11 +364,12 @@ fn options(mount: &Mount) -> Result<(bool, Attributes)> {
                 continue;
             }
             "private" | "rprivate" | "rw" => continue,
-            "idmap" | "ridmap" => {
-                tracing::warn!(
-                    "{}: its ids are not mapped in a container that runs",
-                    mount.destination.display()
-                );
+            "idmap" => {
+                map_ids.get_or_insert(false);
+                continue;
+            }
+            "ridmap" => {
+                map_ids = Some(true);
                 continue;
             }
             "ro" => (libc::MOUNT_ATTR_RDONLY, 0),
@@ -302,7 +394,11 @@ fn options(mount: &Mount) -> Result<(bool, Attributes)> {
             format!("a mount of type {kind} cannot be had in a container that runs, a bind can"),
         ));
     }
-    Ok((recursive, attributes))
+    Ok(Options {
+        recursive,
+        attributes,
+        map_ids,
+    })
 }
 
 /// Repairs what has drifted: nodes get the host's numbers and so do their rules,
@@ -321,30 +417,40 @@ pub fn heal(locked: &Locked) -> Result<Vec<String>> {
     }
     let plan = renumbering(&found, &old)?;
     let new = edit::apply(&old, &plan)?;
-    let reached = Reached::new(&state, &old)?;
     // What stands in a node's place is not the container's to keep there.
+    let recorded = old.devices()?;
+    let mut impostors = Vec::new();
     for node in found.devices.iter().filter(|node| !node.lost) {
-        let recorded = old
-            .devices()?
-            .into_iter()
-            .find(|d| d.path == node.wanted.path);
-        let stale = recorded.is_some_and(|device| !node.inside.is(&device));
-        if stale && matches!(node.inside, crate::rootfs::live::Seen::Node(..)) && !reached.binds {
-            let path = &node.wanted.path;
-            reached
-                .root
-                .remove_node(path)
-                .map_err(|e| failed(path, e))?;
+        let own = recorded.iter().find(|d| d.path == node.wanted.path);
+        if let Some(own) = own
+            && let Seen::Node(kind, major, minor) = node.inside
+            && !node.inside.is(own)
+            && !Reached::new(&state, &old)?.binds
+        {
+            impostors.push(DeviceNode {
+                kind,
+                major,
+                minor,
+                ..own.clone()
+            });
         }
     }
-    drop(reached);
-    carry_out(Change {
+    let renamed = found.devices.iter().filter(|node| node.renumbered);
+    let renamed = renamed.filter_map(|node| {
+        let now = &node.wanted;
+        let was = recorded.iter().find(|d| d.path == now.path)?;
+        let key = |node: &DeviceNode| node_key(node.kind, node.major, node.minor);
+        Some((key(was), key(now)))
+    });
+    let change = Change {
         locked,
         state: &state,
         old: &old,
         new: &new,
         injected: state.injected.clone(),
-    })?;
+        held: Held::Renamed(renamed.collect()),
+    };
+    carry_out_over(&impostors, change)?;
     let mut done: Vec<String> = found
         .devices
         .iter()

@@ -16,13 +16,14 @@ use serde::Serialize;
 use super::RuntimeError;
 use super::create::standing;
 use super::lower::Namespaces;
+use super::root::user_namespace_of;
 use super::state::State;
 use crate::device::Standing;
 use crate::device::policy::NodeKind;
 use crate::document::Document;
 use crate::edit::{Access, DeviceKind, DeviceNode, NamespaceKind};
 use crate::error::Result;
-use crate::rootfs::live::{LiveRoot, Seen, look_on_host};
+use crate::rootfs::live::{LiveRoot, Seen, look_on_host, map_ids};
 use crate::sys::process::pidfd_open;
 
 /// A running container, and the way into it.
@@ -33,6 +34,8 @@ pub(super) struct Reached {
     pub binds: bool,
     /// The container's root user on the host, where it is another than ours.
     root_user: Option<(Uid, Gid)>,
+    /// Its user namespace, where that is its own.
+    user_namespace: Option<OwnedFd>,
 }
 
 impl Reached {
@@ -41,11 +44,15 @@ impl Reached {
         let pidfd = pidfd_open(init.pid).map_err(|_| RuntimeError::NotRunning)?;
         let root = LiveRoot::of(init.pid)
             .map_err(|e| RuntimeError::syscall("open the container's root", e));
-        // Only now is it known that both were this process's.
+        let binds = Namespaces::new(document.namespaces()?)?.is_private(NamespaceKind::User);
+        let namespace = match binds {
+            true => Some(user_namespace_of(init.pid)),
+            false => None,
+        };
+        // Only now is it known that all of that was this process's.
         if !init.is_alive() {
             return Err(RuntimeError::NotRunning.into());
         }
-        let binds = Namespaces::new(document.namespaces()?)?.is_private(NamespaceKind::User);
         let root_of = |field: &str| {
             let lines = document.value()["linux"][field].as_array();
             lines.into_iter().flatten().find_map(|line| {
@@ -63,7 +70,23 @@ impl Reached {
             root_user: ids
                 .filter(|_| binds)
                 .map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid))),
+            user_namespace: namespace.transpose()?,
         })
+    }
+
+    /// Gives a mount that is not attached yet the ids of the container's user
+    /// namespace.
+    pub(super) fn map_ids(
+        &self,
+        tree: &OwnedFd,
+        recursive: bool,
+    ) -> std::result::Result<(), String> {
+        let Some(namespace) = &self.user_namespace else {
+            return Err(
+                "id-mapped mounts must have both uid and gid mappings specified, or a container with a user namespace of its own".into(),
+            );
+        };
+        map_ids(tree, namespace, recursive)
     }
 
     /// Does something with files as the container's root user: what we make as

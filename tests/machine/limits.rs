@@ -13,6 +13,7 @@ machine_tests![
     limits_by_the_systemd_driver,
     a_unit_is_made_as_asked,
     every_capability_and_higher_limits,
+    a_dummy_interface_moves_in,
 ];
 
 fn limits_by_the_cgroupfs_driver(sandbox: &Sandbox) {
@@ -208,4 +209,27 @@ fn every_capability_and_higher_limits(sandbox: &Sandbox) {
         );
     }
     assert!(out.stdout.ends_with("900000\n"), "{out}");
+}
+
+/// The hosts of other tests may lack the driver.
+fn a_dummy_interface_moves_in(sandbox: &Sandbox) {
+    let ip = |line: &str| {
+        let words: Vec<&str> = std::iter::once("ip").chain(line.split(' ')).collect();
+        command(sandbox, &words)
+    };
+    let config = Config::sleeper().set("/linux/netDevices", json!({"kusabi0": {"name": "gpu0"}}));
+    for driver in [Driver::Cgroupfs, Driver::Systemd] {
+        ip("link add kusabi0 type dummy");
+        ip("link set kusabi0 mtu 1480 up");
+        ip("address add 192.0.2.9/24 dev kusabi0");
+        let bundle = driver.bundle(sandbox, &config);
+        let container = driver.run(sandbox, &bundle, &["--detach"]);
+        let own = container.sh("/bin/busybox ip address show dev gpu0");
+        for has in ["mtu 1480", "192.0.2.9/24", "UP"] {
+            assert!(own.stdout.contains(has), "{has}: {own}");
+        }
+        assert!(!ip("link").contains("kusabi0"));
+        // It ends with its namespace.
+        container.delete_force();
+    }
 }

@@ -16,6 +16,7 @@ mod common;
 mod hook;
 mod leaks;
 mod limits;
+mod nesting;
 mod reader;
 mod rootless;
 mod service;

@@ -116,7 +116,7 @@ fn the_root_must_be_a_canonical_directory() {
     fs::write(image.path("file"), "").unwrap();
     assert!(refusal(&image.path("link")).ends_with("not an absolute path, or a symlink"));
     assert!(refusal(&image.path("file")).ends_with("not a directory"));
-    assert!(refusal(&image.path("absent")).contains("No such file or directory"));
+    assert!(refusal(&image.path("absent")).contains("no such file or directory"));
     assert!(refusal(Path::new("rootfs")).starts_with("invalid rootfs: rootfs: "));
 }
 
@@ -302,7 +302,7 @@ fn a_missing_bind_source_is_named() {
         .bind(Path::new("/no/such/volume"), "/vol")
         .refusal();
     assert!(
-        text.contains("source /no/such/volume: No such file or directory"),
+        text.contains("source /no/such/volume: no such file or directory"),
         "{text}"
     );
 }

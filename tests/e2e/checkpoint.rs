@@ -6,6 +6,9 @@ use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
 use crate::common::view::is_unified;
 use crate::common::{
     Bundle, Config, Container, Running, Sandbox, Spawn, View, has_criu, has_criu_feature, host,
@@ -175,6 +178,20 @@ fn a_restored_container_has_its_limits_filter_and_mounts(sandbox: &Sandbox) {
     }
     let volume = sandbox.dir().join("volume");
     host::make_dir(&volume);
+    // As on most hosts, a shared mount: what is bound of it is a slave. In a mount
+    // namespace of this thread's.
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(
+        Some("tmpfs"),
+        &volume,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    mount(none, &volume, none, MsFlags::MS_SHARED, none).unwrap();
     fs::write(volume.join("file"), "of the volume\n").unwrap();
     let config = Config::shell(COUNT)
         .mount("bind", volume.to_str().unwrap(), "/data", &["bind"])

@@ -325,9 +325,10 @@ fn start(
     unshare(libc::CLONE_NEWNS).map_err(|e| fail("make a mount namespace for criu", e))?;
     let inside = || -> Result<(Session, Directories)> {
         let none = None::<&Path>;
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        nix::mount::mount(none, "/", none, private, none)
-            .map_err(|e| fail("make mounts private", e.into()))?;
+        // Not private: CRIU makes a bind mount the slave that it was by its source.
+        let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+        nix::mount::mount(none, "/", none, slave, none)
+            .map_err(|e| fail("make mounts slaves", e.into()))?;
         let rootfs = rootfs::reopen(&judged.preflight)?;
         let tree = fsmount::clone_tree(rootfs.as_fd(), c"", true)
             .map_err(|e| fail("copy the root's mounts", e))?;

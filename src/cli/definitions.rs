@@ -421,6 +421,17 @@ impl Definition {
         table.iter().find(|definition| definition.name == name)
     }
 
+    /// Whether the words after its first argument are not its own.
+    pub fn owns_what_follows(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Leaf {
+                stop: Stop::AfterFirst,
+                ..
+            }
+        )
+    }
+
     /// clap's definition of this command alone; that of a group has no commands.
     pub fn clap(&self) -> Clap {
         let command = Clap::new(self.name);

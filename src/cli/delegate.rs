@@ -37,44 +37,53 @@ pub fn named(words: &[OsString]) -> Option<&'static str> {
     None
 }
 
-/// The command line of a `create` or `run` without the options that only kusabi
-/// has; everything else as it was typed.
+/// A command line without the options that only kusabi has; everything else as
+/// it was typed.
 #[must_use]
 pub fn without_own_options(words: &[OsString]) -> Vec<OsString> {
     let globals = Globals::augment_args(clap::Command::new("kusabi"));
     let own = Devices::augment_args(clap::Command::new("kusabi"));
     let mut command: Option<clap::Command> = None;
+    let mut owns_rest = false;
     let mut kept: Vec<OsString> = words.iter().take(1).cloned().collect();
     let mut rest = words.iter().skip(1);
     while let Some(word) = rest.next() {
-        if word == "--" {
+        let Some((name, value)) = flag(word).filter(|_| word != "--") else {
             kept.push(word.clone());
-            kept.extend(rest.by_ref().cloned());
-            break;
-        }
-        let Some((name, value)) = flag(word) else {
+            // What follows is no command of ours, or somebody else's words.
+            if word == "--" || owns_rest {
+                break;
+            }
             if command.is_none() {
-                command = COMMANDS
+                let Some(definition) = COMMANDS
                     .iter()
                     .find(|definition| word == OsStr::new(definition.name))
-                    .map(super::definitions::Definition::clap);
+                else {
+                    break;
+                };
+                command = Some(definition.clap());
+                owns_rest = definition.owns_what_follows();
             }
-            kept.push(word.clone());
             continue;
         };
         let argument = command
             .as_ref()
             .and_then(|command| find(command, &name))
             .or_else(|| find(&globals, &name));
-        let second = match argument {
-            Some(argument) if takes_a_word(argument) && value.is_none() => rest.next(),
+        let takes = match argument {
+            Some(argument) => takes_a_word(argument),
+            None => command.is_none() && THEIR_VALUES.contains(&name.as_str()),
+        };
+        let second = match value {
+            None if takes => rest.next(),
             _ => None,
         };
-        if command.is_none() || find(&own, &name).is_none() {
+        if argument.is_none() || find(&own, &name).is_none() {
             kept.push(word.clone());
             kept.extend(second.cloned());
         }
     }
+    kept.extend(rest.cloned());
     kept
 }
 
@@ -167,6 +176,22 @@ mod tests {
             (
                 "k --root=/r create --log /l --bundle=--device c",
                 "k --root=/r create --log /l --bundle=--device c",
+            ),
+            (
+                "k --cdi-dir /x --log create -cdi-dir=/y delete --cdi-dir /z -f c",
+                "k --log create delete -f c",
+            ),
+            (
+                "k --cdi-dir /x exec --cdi-dir /y c prog --cdi-dir /z --device d",
+                "k exec c prog --cdi-dir /z --device d",
+            ),
+            (
+                "k --cdi-dir /x exec --device /y c prog",
+                "k exec --device /y c prog",
+            ),
+            (
+                "k --cdi-dir=/x --cgroup-manager cgroupfs theirs --cdi-dir /y",
+                "k --cgroup-manager cgroupfs theirs --cdi-dir /y",
             ),
         ] {
             assert_eq!(without_own_options(&words(line)), words(kept), "{line}");

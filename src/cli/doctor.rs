@@ -13,6 +13,9 @@ pub struct Doctor {
     /// Write down what tells of the host's GPUs, as a tree that --host-root reads
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
+    /// Look for CDI specifications here and nowhere else; may be repeated
+    #[arg(long = "cdi-dir", value_name = "DIR", conflicts_with = "record")]
+    pub cdi_dirs: Vec<PathBuf>,
     /// Shape of the output
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub format: CdiFormat,

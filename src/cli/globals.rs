@@ -29,6 +29,10 @@ pub struct Globals {
     /// Tolerate that cgroups cannot be changed: true, false or auto
     #[arg(long, value_name = "WHEN", value_parser = rootless, default_value = "auto")]
     pub rootless: Rootless,
+    /// Look for CDI specifications here and nowhere else, whichever command looks;
+    /// may be repeated. Directories that a command is given rank higher
+    #[arg(long = "cdi-dir", value_name = "DIR")]
+    pub cdi_dirs: Vec<PathBuf>,
 }
 
 /// Shape of log lines (`--log-format`).

@@ -40,6 +40,7 @@ mod update;
 mod values;
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use clap::{Args as _, FromArgMatches as _};
 
@@ -326,9 +327,14 @@ impl Parser {
         error
     }
 
-    fn finish(self, command: Command) -> Result<Invocation, Box<UsageError>> {
+    fn finish(self, mut command: Command) -> Result<Invocation, Box<UsageError>> {
         match self.globals() {
-            Ok(globals) => Ok(Invocation { globals, command }),
+            Ok(globals) => {
+                if let Some(dirs) = command.cdi_dirs_mut() {
+                    dirs.splice(0..0, globals.cdi_dirs.iter().cloned());
+                }
+                Ok(Invocation { globals, command })
+            }
             Err(error) => {
                 let (message, exit_code) = help::refusal(ReadError::Clap(error));
                 Err(Box::new(UsageError {
@@ -362,14 +368,37 @@ impl Parser {
         flags.retain(|flag| {
             let new = !seen.contains(&flag.name);
             seen.push(flag.name.clone());
-            new
+            new || normalise::adds_up(&self.definition, &flag.name)
         });
+        flags.reverse();
         let mut matches = self
             .definition
             .clone()
             .disable_help_flag(true)
             .try_get_matches_from(normalise::canonical(flags, Vec::new()))?;
         Globals::from_arg_matches_mut(&mut matches)
+    }
+}
+
+impl Command {
+    /// The directories that a command which looks for CDI specifications was
+    /// given; the global ones come before them, and so below them in priority.
+    fn cdi_dirs_mut(&mut self) -> Option<&mut Vec<PathBuf>> {
+        match self {
+            Self::Create(of) => Some(&mut of.devices.cdi_dirs),
+            Self::Run(of) => Some(&mut of.devices.cdi_dirs),
+            Self::Explain(of) => Some(&mut of.devices.cdi_dirs),
+            Self::Edit(of) => Some(&mut of.devices.cdi_dirs),
+            Self::Devices(of) => Some(&mut of.cdi_dirs),
+            Self::Doctor(of) => Some(&mut of.cdi_dirs),
+            Self::Cdi(Cdi::List(of)) => Some(&mut of.cdi_dirs),
+            Self::Cdi(Cdi::Show(of)) => Some(&mut of.cdi_dirs),
+            Self::Cdi(Cdi::Validate(of)) => Some(&mut of.cdi_dirs),
+            Self::Bundle(BundleCommand::Build(of)) => Some(&mut of.devices.cdi_dirs),
+            Self::Bundle(BundleCommand::Spec(of)) => Some(&mut of.devices.cdi_dirs),
+            Self::Bundle(BundleCommand::WriteConfig(of)) => Some(&mut of.devices.cdi_dirs),
+            _ => None,
+        }
     }
 }
 

@@ -215,6 +215,11 @@ pub(super) fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     })
 }
 
+/// Whether an option that is given several times has several values.
+pub(super) fn adds_up(command: &Command, name: &str) -> bool {
+    find(command, name).is_some_and(|argument| matches!(argument.get_action(), ArgAction::Append))
+}
+
 /// The one spelling that clap gets; its first word is `argv[0]`.
 pub(super) fn canonical(flags: Vec<Flag>, positionals: Vec<OsString>) -> Vec<OsString> {
     let mut words = Vec::with_capacity(flags.len() + positionals.len() + 2);

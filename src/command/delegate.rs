@@ -1,9 +1,8 @@
 //! What becomes of a command line where the policy names other runtimes.
 //!
 //! A container that our state holds is ours. Anything else goes to the first
-//! runtime of the list, with the words as they were typed; `create` and `run`
-//! after the bundle has been edited, and without the options that only kusabi
-//! has.
+//! runtime of the list, with the words as they were typed, but for the options
+//! that only kusabi has; `create` and `run` after the bundle has been edited.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,7 +59,7 @@ fn holds(invocation: &Invocation, policy: &Policy, id: &str) -> bool {
 
 fn become_it(programs: &[PathBuf], words: &[OsString]) -> Error {
     match find(programs, std::env::var_os("PATH").as_deref()) {
-        Ok(program) => exec(&program, words),
+        Ok(program) => exec(&program, &cli::without_own_options(words)),
         Err(error) => error,
     }
 }

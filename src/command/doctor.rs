@@ -25,14 +25,15 @@ pub(super) fn run(arguments: &Doctor, policy: &Loaded) -> Result<()> {
     if let Some(dir) = &arguments.record {
         return record(root.unwrap_or(Path::new("/")), dir);
     }
+    let dirs = &arguments.cdi_dirs;
     let (registry, machine) = match root {
-        Some(root) => (survey::recorded_registry(root), Machine::default()),
+        Some(root) => (cdi_dirs::registry(dirs, &[], root), Machine::default()),
         None => {
             let configured = policy
                 .as_ref()
                 .map_or(&[][..], |policy| &policy.devices.cdi_dirs);
             (
-                cdi_dirs::registry(&[], configured, Path::new("/")),
+                cdi_dirs::registry(dirs, configured, Path::new("/")),
                 machine(policy),
             )
         }

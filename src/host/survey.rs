@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use super::cdi_dirs;
 use super::gpu::{examine_paths, probe};
-use crate::cdi::{Registry, search_path};
+use crate::cdi::Registry;
 use crate::doctor;
 use crate::error::Result;
 use crate::host::facts::Snapshot;
@@ -19,16 +18,4 @@ pub fn collect(root: &Path, registry: &Registry) -> Result<Snapshot> {
     paths.extend(doctor::programs(&snapshot));
     snapshot.merge(examine_paths(root, paths)?);
     Ok(snapshot)
-}
-
-/// The specifications of a recorded host, in the usual directories.
-#[must_use]
-pub fn recorded_registry(root: &Path) -> Registry {
-    let dirs = search_path(&[], None, None, &[]);
-    let options = cdi_dirs::Options {
-        root: root.to_owned(),
-        ..cdi_dirs::Options::default()
-    };
-    let files = cdi_dirs::read(&dirs, &options);
-    Registry::load(dirs, files)
 }

@@ -163,6 +163,18 @@ impl Spawn {
     pub fn output(self) -> Output {
         self.spawn().wait()
     }
+
+    /// The same for a destructor: where the test has failed already, a second
+    /// panic would end the program with all its other tests. `None`, and a line
+    /// on stderr, where it cannot be run to its end.
+    pub fn output_in_drop(self) -> Option<Output> {
+        let line = self.line.clone();
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.output()));
+        if ended.is_err() {
+            eprintln!("clean-up: {line}: not run to its end");
+        }
+        ended.ok()
+    }
 }
 
 /// A command that is running. Dropping it kills it.

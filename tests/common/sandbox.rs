@@ -235,8 +235,8 @@ impl Sandbox {
     /// view, so that the runtime finds its cgroups.
     fn delete_all(&self) {
         for id in self.containers() {
-            let deleted = self.call(["delete", "--force", &id]).output();
-            if deleted.code != Some(0) {
+            let deleted = self.call(["delete", "--force", &id]).output_in_drop();
+            if let Some(deleted) = deleted.filter(|out| out.code != Some(0)) {
                 eprintln!("clean-up: {deleted}");
             }
         }

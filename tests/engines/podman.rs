@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 use crate::common::host::make_dir;
 use crate::common::runtime::{Kind, which};
@@ -20,6 +21,8 @@ pub struct Podman<'g> {
     ground: &'g Ground<'g>,
     rootless: bool,
     pub runtime: PathBuf,
+    /// What `--runtime-flag` hands on before every command of the runtime.
+    runtime_flags: Vec<String>,
     home: PathBuf,
     /// What podman keeps while it runs: it refuses a path of more than fifty
     /// characters, so this one lies right under the sandbox.
@@ -51,6 +54,7 @@ impl<'g> Podman<'g> {
             ground,
             rootless,
             runtime: ground.runtime.clone(),
+            runtime_flags: Vec::new(),
             home,
             run,
         };
@@ -91,6 +95,11 @@ impl<'g> Podman<'g> {
             .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"])
             .args(["--events-backend", "file", "--runtime"])
             .arg(&self.runtime)
+            .args(
+                self.runtime_flags
+                    .iter()
+                    .flat_map(|flag| ["--runtime-flag", flag]),
+            )
             .args(args)
     }
 
@@ -139,7 +148,8 @@ impl<'g> Podman<'g> {
 impl Drop for Podman<'_> {
     /// Containers, and the process that holds a plain user's namespace.
     fn drop(&mut self) {
-        let _ = self.podman(&["rm", "--all", "--force", "--time", "0"]);
+        self.call(&["rm", "--all", "--force", "--time", "0"])
+            .output_in_drop();
         for file in ["libpod/pause.pid", "libpod/tmp/pause.pid"] {
             let text = fs::read_to_string(self.run.join(file)).unwrap_or_default();
             if let Ok(pid) = text.trim().parse() {
@@ -285,6 +295,39 @@ fn a_device_by_annotation(podman: &mut Podman<'_>) {
     }
 }
 
+/// A directory that nothing but the flag names; every command gets the flag.
+fn a_directory_by_runtime_flag(podman: &mut Podman<'_>) {
+    let dir = podman.ground.path("cdi2");
+    make_dir(&dir);
+    let spec = json!({
+        "cdiVersion": "0.3.0",
+        "kind": "kusabi.test/flag",
+        "devices": [{"name": "one", "containerEdits": {"env": ["KUSABI_TEST_FLAG=seen"]}}],
+    });
+    fs::write(dir.join("flag.json"), spec.to_string()).expect("write");
+    let options = ["--annotation", "cdi.k8s.io/test=kusabi.test/flag=one"];
+    let show = ["sh", "-c", "echo $KUSABI_TEST_FLAG"];
+    let run = |podman: &Podman<'_>, more: &[&str]| podman.run(&[&options, more].concat(), &show);
+    run(podman, &["--rm"])
+        .exited(126)
+        .says("unresolvable CDI devices kusabi.test/flag=one");
+    podman.runtime_flags = vec![format!("cdi-dir={}", dir.display())];
+    assert_eq!(run(podman, &["--rm"]).succeeded().stdout, "seen\n");
+    podman.start("flagged", &options, "echo $KUSABI_TEST_FLAG");
+    until_it_says("logs", "seen", || podman.podman(&["logs", "flagged"]));
+    podman.podman(&["exec", "flagged", "true"]).succeeded();
+    podman
+        .podman(&["rm", "--force", "--time", "0", "flagged"])
+        .succeeded();
+    // The directories that the policy names are then not looked at.
+    let annotation = format!("cdi.k8s.io/test={DEVICE}");
+    podman
+        .run(&["--rm", "--annotation", &annotation], &["true"])
+        .exited(126)
+        .says(&format!("unresolvable CDI devices {DEVICE}"));
+    podman.runtime_flags.clear();
+}
+
 fn paused_and_counted(podman: &Podman<'_>) {
     podman.start("one", &[], "true");
     podman.podman(&["pause", "one"]).succeeded();
@@ -329,6 +372,7 @@ fn root_has_what_it_asks_for(sandbox: &Sandbox) {
         init_volumes_and_devices(podman);
         a_user_namespace(podman);
         a_terminal(podman);
+        a_directory_by_runtime_flag(podman);
         a_device_by_annotation(podman);
     });
 }
@@ -345,6 +389,7 @@ fn rootless_has_what_it_asks_for(sandbox: &Sandbox) {
         init_volumes_and_devices(podman);
         a_user_namespace(podman);
         a_terminal(podman);
+        a_directory_by_runtime_flag(podman);
         a_device_by_annotation(podman);
     });
 }

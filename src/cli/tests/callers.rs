@@ -369,6 +369,49 @@ fn devices() {
     );
 }
 
+/// `podman --runtime-flag cdi-dir=/x` puts it before every command.
+#[test]
+fn directories_for_every_command_rank_below_its_own() {
+    let dirs = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+    let line =
+        read("--cdi-dir /a -cdi-dir=/b create --cdi-dir /c --debug --cdi-dir /d ID").unwrap();
+    assert_eq!(line.globals.cdi_dirs, dirs(&["/a", "/b"]));
+    let Command::Create(create) = line.command else {
+        panic!()
+    };
+    assert_eq!(create.devices.cdi_dirs, dirs(&["/a", "/b", "/c", "/d"]));
+
+    let listed = dirs(&["/a", "/b", "/c"]);
+    let Command::Cdi(Cdi::List(list)) = command("--cdi-dir=/a cdi --cdi-dir /b list --cdi-dir /c")
+    else {
+        panic!()
+    };
+    assert_eq!(list.cdi_dirs, listed);
+    let Command::Doctor(doctor) = command("--cdi-dir /a --cdi-dir /b doctor --cdi-dir /c") else {
+        panic!()
+    };
+    assert_eq!(doctor.cdi_dirs, listed);
+    let Command::Run(run) = command("--cdi-dir /a --cdi-dir /b run ID") else {
+        panic!()
+    };
+    assert_eq!(run.devices.cdi_dirs, listed[..2]);
+    let line = "--cdi-dir /a --cdi-dir /b bundle spec --cdi-dir /c --service /s";
+    let Command::Bundle(BundleCommand::Spec(spec)) = command(line) else {
+        panic!()
+    };
+    assert_eq!(spec.devices.cdi_dirs, listed);
+    let line = "--cdi-dir /a --cdi-dir /b devices --cdi-dir /c ID add a.com/b=c";
+    let Command::Devices(devices) = command(line) else {
+        panic!()
+    };
+    assert_eq!(devices.cdi_dirs, listed);
+
+    // Those that look for none are called with it, too.
+    let line = read("--cdi-dir /a --cdi-dir /b start ID --cdi-dir /c").unwrap();
+    assert_eq!(line.command, Command::Start(target("ID")));
+    assert_eq!(line.globals.cdi_dirs, listed);
+}
+
 #[test]
 fn cdi_has_commands_below_it() {
     assert_eq!(

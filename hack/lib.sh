@@ -73,9 +73,35 @@ install_packages() {
         as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2 </dev/null || return 1
         apt_updated=1
     fi
-    as_root env DEBIAN_FRONTEND=noninteractive \
+    without_daemons as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "$@" >&2 </dev/null
 }
+
+# without_daemons CMD...: runs it while no package may start a service: dockerd
+# and containerd are wanted as programs, which tests start for themselves. What
+# said so before, if anything did, says it again afterwards, also when this is
+# interrupted.
+without_daemons() (
+    rule=/usr/sbin/policy-rc.d
+    # Somebody else's rule may be a link, and stays one.
+    kept=$rule.kusabi-$$
+    # shellcheck disable=SC2317 # called by the trap
+    give_back() {
+        as_root rm -f "$rule"
+        if as_root test -e "$kept" || as_root test -L "$kept"; then
+            as_root mv -T "$kept" "$rule"
+        fi
+    }
+    if [ -e "$rule" ] || [ -L "$rule" ]; then
+        as_root mv -T "$rule" "$kept" || exit 1
+    fi
+    trap give_back EXIT
+    trap 'exit 1' INT TERM
+    # 101: the action is forbidden (invoke-rc.d(8)).
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$rule" >/dev/null || exit 1
+    as_root chmod 755 "$rule" || exit 1
+    "$@"
+)
 
 # prepare_build: the C library that kusabi links, statically, and a compiler to
 # find it with. Nothing else of C is needed.

@@ -4,6 +4,7 @@
 //! code, and guarantees the shape callers rely on: one line that starts in lower
 //! case and names the object. It may not do I/O.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// What an operation of this crate returns.
@@ -96,6 +97,12 @@ impl Error {
         }
     }
 
+    /// Whether a file is not there.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// The exit code a caller sees: 255 for a failed exec, 3 for a command that
     /// does not exist, else 1, as runc does.
     #[must_use]
@@ -127,9 +134,33 @@ pub fn reason(error: &std::io::Error) -> String {
     }
 }
 
+/// A text whose control characters are escaped: what an error quotes of a file
+/// or a name must not make lines of its own.
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        if letter.is_control() {
+            line.extend(letter.escape_default());
+        } else {
+            line.push(letter);
+        }
+    }
+    Cow::Owned(line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_nothing_else() {
+        assert_eq!(one_line("a \"b\" \\ 楔"), "a \"b\" \\ 楔");
+        assert_eq!(one_line("a\nb\t\u{1b}\u{85}"), "a\\nb\\t\\u{1b}\\u{85}");
+    }
 
     #[test]
     fn reasons_are_gos() {

@@ -8,6 +8,7 @@ use crate::cgroup::parent::Migration;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Ledger, Plan};
 use crate::error::{Error, Result};
+use crate::host::bounded;
 use crate::host::caller::caller;
 use crate::lease::Reservation;
 use crate::policy::Policy;
@@ -33,6 +34,9 @@ pub enum Machine {
     /// Nobody's: what would have to be looked up is an error.
     Unknown,
 }
+
+/// The most bytes a service file may have.
+const MAX_SERVICE_FILE: usize = 8 << 20;
 
 /// Describes a bundle; each method overrides what the service, the image or the
 /// defaults say.
@@ -90,7 +94,7 @@ impl BundleBuilder {
     /// The file cannot be read or is not valid; it has no such service, or
     /// several and none is named.
     pub fn from_file(file: &Path, name: Option<&str>) -> Result<Self> {
-        let bytes = std::fs::read(file).map_err(|e| Error::io("open", file, e))?;
+        let bytes = bounded::read(file, MAX_SERVICE_FILE)?;
         let parsed = ServiceFile::parse(&bytes).map_err(|problems| ServiceError::File {
             file: file.to_owned(),
             problems,

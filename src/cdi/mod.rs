@@ -27,6 +27,7 @@ pub use search::{DEFAULT_DIRS, search_path};
 pub use validate::{Finding, MAX_MAJOR, MAX_MINOR};
 pub use versions::{Version, minimum_version};
 
+use crate::error::one_line;
 use crate::yaml::{Problem, Report};
 
 /// Anything wrong with CDI names, specifications or devices.
@@ -50,7 +51,7 @@ pub enum CdiError {
         problems: Vec<Problem>,
     },
     /// A specification file or directory cannot be read, or must not be.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", one_line(&path.to_string_lossy()))]
     File {
         /// The file or directory.
         path: PathBuf,
@@ -67,7 +68,7 @@ pub enum CdiError {
         problems: usize,
     },
     /// The host is not as a specification needs it.
-    #[error("{rule}: {path}: {reason}")]
+    #[error("{}: {}: {}", one_line(rule), one_line(path), one_line(reason))]
     Host {
         /// Which edits, and of which file.
         rule: String,
@@ -80,12 +81,14 @@ pub enum CdiError {
 
 /// The first problem, as `file:line:column: field: reason`.
 fn first_of(file: &std::path::Path, problems: &[Problem]) -> String {
+    let file = file.to_string_lossy();
+    let file = one_line(&file);
     let Some(first) = problems.first() else {
-        return format!("{}: invalid", file.display());
+        return format!("{file}: invalid");
     };
     match problems.len() - 1 {
-        0 => format!("{}:{first}", file.display()),
-        more => format!("{}:{first} (and {more} more)", file.display()),
+        0 => format!("{file}:{first}"),
+        more => format!("{file}:{first} (and {more} more)"),
     }
 }
 

@@ -13,6 +13,7 @@ use super::schema::ContainerEdits;
 use super::validate::stage;
 use super::{CdiError, QualifiedName};
 use crate::edit::{HookStage, Note, Origin, Plan, Rule, Source};
+use crate::error::one_line;
 use crate::host::facts::Snapshot;
 
 /// Which devices are wanted, and who wants them. The order of requests and
@@ -82,7 +83,7 @@ impl fmt::Display for Unresolvable {
         if !self.broken.is_empty() {
             parts.push(format!("not read: {}", self.broken.join(", ")));
         }
-        f.write_str(&parts.join("; "))
+        f.write_str(&one_line(&parts.join("; ")))
     }
 }
 

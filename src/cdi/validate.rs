@@ -59,6 +59,7 @@ impl Spec {
             &root.key("containerEdits"),
             &mut found,
         );
+        annotations(&self.annotations, &root.key("annotations"), &mut found);
         let devices = root.key("devices");
         if self.devices.is_empty() {
             found.push(Finding::new(
@@ -77,6 +78,7 @@ impl Spec {
                 let reason = format!("multiple devices {:?}", device.name);
                 found.push(Finding::new(name, reason));
             }
+            annotations(&device.annotations, &trail.key("annotations"), &mut found);
             let trail = trail.key("containerEdits");
             if device.container_edits.is_empty() {
                 found.push(Finding::new(
@@ -98,6 +100,55 @@ impl ContainerEdits {
         let mut found = Vec::new();
         edits(self, &Trail::default(), &mut found);
         found
+    }
+}
+
+/// The most bytes that keys and values may have together: 256 KiB.
+const MAX_ANNOTATIONS: usize = 256 << 10;
+
+/// Keys are qualified names in Kubernetes' sense, in any case of letters.
+fn annotations<'a>(
+    annotations: impl IntoIterator<Item = (&'a String, &'a String)>,
+    trail: &Trail,
+    found: &mut Vec<Finding>,
+) {
+    let mut size = 0;
+    for (key, value) in annotations {
+        size += key.len() + value.len();
+        if let Err(reason) = annotation_key(key) {
+            found.push(Finding::new(trail.key(key), reason));
+        }
+    }
+    if size > MAX_ANNOTATIONS {
+        found.push(Finding::new(
+            trail.clone(),
+            format!("{size} bytes, more than the {MAX_ANNOTATIONS} that annotations may have"),
+        ));
+    }
+}
+
+fn annotation_key(key: &str) -> Result<(), String> {
+    let (prefix, name) = match key.rsplit_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let ends = |part: &str, ends: fn(char) -> bool| part.starts_with(ends) && part.ends_with(ends);
+    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let alphanumeric = |c: char| c.is_ascii_alphanumeric();
+    if name.len() > 63 || !name.chars().all(letters) || !ends(name, alphanumeric) {
+        return Err(format!(
+            "no annotation's name: {name:?} must have 1 to 63 letters, digits, '-', '_' or '.', \
+             with a letter or digit at both ends"
+        ));
+    }
+    let label = |part: &str| {
+        part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && ends(part, alphanumeric)
+    };
+    match prefix {
+        Some(prefix) if prefix.len() > 253 || !prefix.split('.').all(label) => Err(format!(
+            "no annotation's prefix: {prefix:?} must be a DNS name"
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ use super::context::Context;
 use crate::cli::Exec;
 use crate::document::Document;
 use crate::error::{Error, Result};
+use crate::host::bounded;
 use crate::log;
 use crate::runtime::exec::{ExecRequest, exec};
 use crate::runtime::process::inherit;
@@ -144,7 +145,12 @@ fn append(list: &mut Value, item: Value) {
 }
 
 fn read_process(path: &Path) -> Result<Value> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("open", path, e))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| RuntimeError::Refused(format!("{}: {e}", path.display())).into())
+    let bytes = bounded::read(path, bounded::MAX_JSON)?;
+    let refused = |why: String| RuntimeError::Refused(format!("{}: {why}", path.display())).into();
+    let process: Value = serde_json::from_slice(&bytes).map_err(|e| refused(e.to_string()))?;
+    if process.is_object() {
+        Ok(process)
+    } else {
+        Err(refused("expected an object".to_owned()))
+    }
 }

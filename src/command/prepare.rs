@@ -10,6 +10,7 @@ use crate::cli::Devices;
 use crate::document::Document;
 use crate::edit::{self, Applied, Explanation, Ledger, Plan};
 use crate::error::{Error, Result};
+use crate::host::bounded;
 use crate::host::caller::caller;
 use crate::lease::Reservation;
 use crate::policy::Policy;
@@ -127,13 +128,16 @@ pub fn prepare_telling(
 ) -> Result<Prepared> {
     let bundle = bundle_dir(bundle)?;
     let path = bundle.join("config.json");
-    let bytes = fs::read(&path).map_err(|e| match e.kind() {
-        // runc's words.
-        std::io::ErrorKind::NotFound => Error::Usage(format!(
-            "JSON specification file {} not found",
-            path.display()
-        )),
-        _ => Error::io("open", &path, e),
+    let bytes = bounded::read(&path, bounded::MAX_JSON).map_err(|error| {
+        if error.is_absence() {
+            // runc's words.
+            Error::Usage(format!(
+                "JSON specification file {} not found",
+                path.display()
+            ))
+        } else {
+            error
+        }
     })?;
     let original = Document::parse(&bytes)?;
     let mut requests = Requests::default();

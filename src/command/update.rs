@@ -4,16 +4,17 @@
 //! that the container has is decided in [`crate::cgroup::resources`]. Device
 //! access is never touched.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 
 use serde::Deserialize as _;
+use serde_json::de::{Deserializer, Read};
 use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use crate::cgroup::Cgroup;
 use crate::cli::{self, Limits, Update};
 use crate::error::{Error, Result};
+use crate::host::bounded::{self, MAX_JSON};
 use crate::runtime::RuntimeError;
 use crate::runtime::resctrl::{self, Group};
 use crate::runtime::state::{Status, Store};
@@ -57,10 +58,15 @@ impl Request {
     /// The file cannot be read, or is not JSON.
     pub fn new(arguments: &Update) -> Result<Self> {
         let resources = match &arguments.resources {
-            Some(cli::Resources::Stdin) => read(io::stdin().lock(), "stdin".as_ref())?,
+            Some(cli::Resources::Stdin) => {
+                // A pipe need not end where the value does.
+                let most = u64::try_from(MAX_JSON).unwrap_or(u64::MAX);
+                let stdin = io::BufReader::new(io::stdin().lock().take(most));
+                read(Deserializer::from_reader(stdin), "stdin".as_ref())?
+            }
             Some(cli::Resources::File(path)) => {
-                let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-                read(file, path)?
+                let bytes = bounded::read(path, MAX_JSON)?;
+                read(Deserializer::from_slice(&bytes), path)?
             }
             None => from_limits(&arguments.limits),
         };
@@ -103,10 +109,15 @@ impl Request {
 
 /// The first JSON value; what follows it is not looked at, so that a caller may
 /// keep its end of a pipe open.
-fn read(reader: impl Read, name: &std::path::Path) -> Result<Value> {
-    let mut deserializer = serde_json::Deserializer::from_reader(io::BufReader::new(reader));
-    Value::deserialize(&mut deserializer)
-        .map_err(|error| Error::io("read resources from", name, io::Error::other(error)))
+/// One JSON value; what follows it is not looked at, as in runc.
+fn read<'de>(mut from: Deserializer<impl Read<'de>>, name: &std::path::Path) -> Result<Value> {
+    let failed = |error| Error::io("read resources from", name, error);
+    let value = Value::deserialize(&mut from).map_err(|error| failed(io::Error::other(error)))?;
+    if value.is_object() || value.is_null() {
+        Ok(value)
+    } else {
+        Err(failed(io::Error::other("expected an object")))
+    }
 }
 
 /// The flags as a `linux.resources` object.

@@ -6,6 +6,7 @@ use pathrs::Root;
 
 use super::below;
 use crate::error::{Error, Result};
+use crate::host::bounded;
 use crate::service::{
     Descriptor, ImageConfig, Index, LayoutError, MAX_BLOB, Manifest, Platform, ServiceError, choose,
 };
@@ -32,7 +33,7 @@ pub fn config(named: &str, wanted: &Platform) -> Result<ImageConfig> {
         }
         .into());
     } else {
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("open", &path, e))?;
+        let bytes = bounded::read(&path, usize::try_from(MAX_BLOB).unwrap_or(usize::MAX))?;
         (path, bytes)
     };
     let image = ImageConfig::parse(&bytes).map_err(|reason| ServiceError::Image {

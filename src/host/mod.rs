@@ -4,6 +4,7 @@
 //! here decides anything.
 
 pub mod below;
+pub mod bounded;
 pub mod caller;
 pub mod cdi_dirs;
 pub mod facts;

@@ -36,7 +36,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use line::Line;
 
 use crate::cli::{Globals, LogFormat};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 use crate::policy;
 
 static SINK: OnceLock<Sink> = OnceLock::new();
@@ -108,6 +108,7 @@ pub fn init(globals: &Globals, policy: Option<&policy::Log>) -> Result<()> {
 /// left out where it is `shown` already.
 pub fn failure(error: &dyn Display, shown: bool) {
     let message = error.to_string();
+    let message = one_line(&message).into_owned();
     match SINK.get() {
         Some(sink) if shown && sink.main.file.is_none() => {
             sink.to_copy(&Line::new("error", message));

@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cdi::QualifiedName;
 use crate::document::{Document, DocumentError};
 use crate::edit::{Ledger, Note, Origin, PlannedEdit, PolicyLine, Rule, Source};
+use crate::error::one_line;
 use crate::gpu::{Distributed, Extras, GpuRequest, Selection, Sharing, Vendor};
 use crate::policy::{Decision, Place, Policy};
 
@@ -66,7 +67,7 @@ pub struct Request {
 #[non_exhaustive]
 pub enum RequestError {
     /// The place says something that is no request.
-    #[error("{place}: {reason}")]
+    #[error("{}: {}", one_line(place), one_line(reason))]
     Malformed {
         /// The place, as `annotation KEY` or `flag --device`.
         place: String,

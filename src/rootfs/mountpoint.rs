@@ -95,7 +95,11 @@ impl<'a> Judge<'a> {
             Some(libc::ELOOP | libc::ENOTDIR) if strict => {
                 format!("filesystem {kind:?} must be mounted on ordinary directory")
             }
-            _ => format!("create mountpoint for {} mount: {e}", destination.display()),
+            _ => format!(
+                "create mountpoint for {} mount: {}",
+                destination.display(),
+                crate::error::reason(&e)
+            ),
         };
         let found = match lookup::find(self.root, destination, links) {
             Ok(found) => Some(found),

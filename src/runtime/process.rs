@@ -163,8 +163,9 @@ impl ProcessSpec {
         // A list would be read as an object's members in order.
         for field in OBJECTS {
             if value[field].is_array() {
+                let joint = typed::joint(origin);
                 return Err(RuntimeError::Refused(format!(
-                    "{origin}.{field}: invalid type: sequence, expected an object"
+                    "{origin}{joint}{field}: invalid type: sequence, expected an object"
                 ))
                 .into());
             }
@@ -190,7 +191,14 @@ impl ProcessSpec {
             return refuse(format!("cwd must be an absolute path, not {:?}", self.cwd));
         }
         for rlimit in &self.rlimits {
-            rlimit.resource()?;
+            if rlimit.resource().is_err() {
+                let joint = typed::joint(origin);
+                return Err(RuntimeError::Refused(format!(
+                    "{origin}{joint}rlimits: wrong rlimit value: {}",
+                    rlimit.kind
+                ))
+                .into());
+            }
         }
         Ok(())
     }
@@ -223,8 +231,11 @@ pub fn inherit(mut process: Value, container: &Value) -> Value {
             process[field] = container[field].clone();
         }
     }
-    if process["user"]["umask"].is_null() && !container["user"]["umask"].is_null() {
-        process["user"]["umask"] = container["user"]["umask"].clone();
+    let umask = &container["user"]["umask"];
+    let user = &mut process["user"];
+    // Of another type, it is refused when it is read.
+    if (user.is_object() || user.is_null()) && user["umask"].is_null() && !umask.is_null() {
+        user["umask"] = umask.clone();
     }
     process
 }

@@ -9,7 +9,8 @@ use super::hooks;
 use super::state::{CONFIG_FILE, Locked, State, Status};
 use crate::document::Document;
 use crate::edit::HookStage;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::host::bounded;
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
 
 /// Starts a created container.
@@ -83,7 +84,7 @@ fn poststart(locked: &Locked, state: &State) -> Result<()> {
 /// I/O errors; a file that is no longer a document.
 pub fn effective(locked: &Locked) -> Result<Document> {
     let path = locked.path().join(CONFIG_FILE);
-    let bytes = std::fs::read(&path).map_err(|e| Error::io("open", &path, e))?;
+    let bytes = bounded::read(&path, bounded::MAX_JSON)?;
     Ok(Document::parse(&bytes)?)
 }
 

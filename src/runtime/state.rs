@@ -22,6 +22,7 @@ use super::resctrl::Group;
 use crate::cgroup::{Cgroup, FreezerState};
 use crate::device::Installed;
 use crate::error::{Error, Result};
+use crate::host::bounded;
 
 /// Where a container is in its life, as OCI names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -412,15 +413,22 @@ fn lock(path: PathBuf) -> Result<Locked> {
 
 fn read_state(dir: &Path) -> Result<State> {
     let path = dir.join(STATE_FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(RuntimeError::NotExist.into()),
-        Err(e) => return Err(Error::io("open", &path, e)),
-    };
-    let mut state: State = serde_json::from_slice(&bytes).map_err(|e| RuntimeError::State {
-        path,
-        reason: format!("not a container of this runtime: {e}"),
+    let bytes = bounded::read(&path, bounded::MAX_STATE).map_err(|error| {
+        if error.is_absence() {
+            RuntimeError::NotExist.into()
+        } else {
+            error
+        }
     })?;
+    let wrong = |reason| RuntimeError::State {
+        path: path.clone(),
+        reason,
+    };
+    let mut state: State = serde_json::from_slice(&bytes)
+        .map_err(|e| wrong(format!("not a container of this runtime: {e}")))?;
+    if dir.file_name().is_none_or(|name| name != state.id.as_str()) {
+        return Err(wrong(format!("is of the container {:?}", state.id)).into());
+    }
     if state.recorded == Status::Created && super::fifo::is_passed(dir) {
         // `start` was killed before it could say so.
         state.recorded = Status::Running;

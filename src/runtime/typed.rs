@@ -17,7 +17,7 @@ pub fn read<T: DeserializeOwned>(value: &Value, origin: &str) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_str(&text);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        let joint = if origin.contains(": ") { "." } else { ": " };
+        let joint = joint(origin);
         let field = match path.as_str() {
             "." => origin.to_owned(),
             path if path.starts_with('[') => format!("{origin}{path}"),
@@ -25,6 +25,11 @@ pub fn read<T: DeserializeOwned>(value: &Value, origin: &str) -> Result<T> {
         };
         RuntimeError::Refused(format!("{field}: {}", reason(&error.into_inner()))).into()
     })
+}
+
+/// What stands between the name of a file, or of a field in one, and a field.
+pub fn joint(origin: &str) -> &'static str {
+    if origin.contains(": ") { "." } else { ": " }
 }
 
 /// Without the place in a text that nobody has seen, and without the names of

@@ -390,6 +390,7 @@ pub fn recv_fd(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Opt
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
     let mut buffer = vec![0; limit];
     let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut was_reset = false;
     let (length, raw) = loop {
         let mut iov = [io::IoSliceMut::new(&mut buffer)];
         let received = recvmsg::<UnixAddr>(
@@ -400,6 +401,9 @@ pub fn recv_fd(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Opt
         );
         match received {
             Err(nix::errno::Errno::EINTR) => {}
+            // Said once where the other side has closed without reading all;
+            // what it sent before that can still be read.
+            Err(nix::errno::Errno::ECONNRESET) if !was_reset => was_reset = true,
             Err(e) => return Err(e.into()),
             Ok(message) => {
                 let raw = message.cmsgs()?.find_map(|c| match c {

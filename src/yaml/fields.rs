@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use super::{Entry, Node, Position, Value};
+use crate::error::one_line;
 
 /// How many problems of one file are worth telling.
 const MAX_PROBLEMS: usize = 50;
@@ -95,11 +96,11 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.at)?;
         if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
+            write!(f, "{}: ", one_line(&self.field))?;
         }
-        f.write_str(&self.reason)?;
+        f.write_str(&one_line(&self.reason))?;
         match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
+            Some(hint) => write!(f, " ({})", one_line(hint)),
             None => Ok(()),
         }
     }

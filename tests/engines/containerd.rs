@@ -1,6 +1,7 @@
 //! containerd's `ctr` through its runc shim.
 
 use std::fs;
+use std::path::Path;
 
 use crate::common::runtime::{Kind, which};
 use crate::common::{Output, Runtime, Sandbox, Spawn, Terminal, on_host, skip};
@@ -153,6 +154,43 @@ fn ctr_runs_and_execs(sandbox: &Sandbox) {
         .ctr(&["task", "delete", id])
         .says("exit with non-zero exit code 143");
     containerd.ctr(&["container", "delete", id]).succeeded();
+    containerd
+        .run(&["--detach"], "killed", &["sleep", "100000"])
+        .succeeded();
+    containerd
+        .ctr(&["task", "kill", "--signal", "KILL", "killed"])
+        .succeeded();
+    until_it_says("the task has ended", "STOPPED", tasks);
+    containerd
+        .ctr(&["task", "delete", "killed"])
+        .says("exit with non-zero exit code 137");
+    containerd
+        .ctr(&["container", "delete", "killed"])
+        .succeeded();
+
+    // A volume, a device of the host's, a user namespace.
+    let shared = ground.path("shared");
+    fs::create_dir(&shared).expect("mkdir");
+    let volume = format!("type=bind,src={},dst=/vol,options=rbind:rw", path(&shared));
+    let mut options = vec!["--rm", "--mount", &volume];
+    let mut script = "echo inside >/vol/file".to_owned();
+    let fuse = Path::new("/dev/fuse").exists();
+    if fuse {
+        options.extend(["--device", "/dev/fuse"]);
+        script.push_str(" && stat -c %t:%T /dev/fuse && : </dev/fuse");
+    }
+    let out = containerd.run(&options, "volume", &["sh", "-c", &script]);
+    let shown = if fuse { "a:e5\n" } else { "" };
+    assert_eq!(out.succeeded().stdout, shown);
+    assert_eq!(fs::read_to_string(shared.join("file")).unwrap(), "inside\n");
+    let map = "0:300000:65536";
+    let out = containerd.run(
+        &["--rm", "--uidmap", map, "--gidmap", map],
+        "userns",
+        &["sh", "-c", "cat /proc/self/uid_map; id -u; stat -c %u /bin"],
+    );
+    let words: Vec<&str> = out.stdout.split_whitespace().collect();
+    assert_eq!(words, ["0", "300000", "65536", "0", "0"], "{out}");
 
     // A terminal.
     let (terminal, slave) = Terminal::open();

@@ -1,6 +1,11 @@
-//! Configurations with a value of the wrong type: every field of `base.json`,
-//! each with several. The error is one line with exit code 1, is exactly the
-//! one in `types.tsv`, and nothing is left.
+//! Input that somebody got wrong, or meant to: each case has its exact error, of
+//! one line, and exit code 1 (255 of an exec, as runc), and leaves nothing.
+//!
+//! - `types.tsv`: configurations with a value of the wrong type: every field of
+//!   `base.json`, each with several
+//! - the other tables (see `table`): CDI files, requests, the policy, the
+//!   environment, ids, signals, limits, processes, state files
+//! - `sizes`: files without an end
 //!
 //! With `KUSABI_BLESS` set, the errors are written there instead; read the
 //! difference before keeping it.
@@ -15,6 +20,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod containers;
+mod requests;
+mod sizes;
+mod table;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -32,6 +43,25 @@ fn values_of_the_wrong_type_are_refused_by_name() {
         "::values_of_the_wrong_type_are_refused_by_name"
     );
     in_sandbox(test, View::Host, wrong_types);
+}
+
+#[test]
+fn there_are_as_many_kinds_and_cases_as_promised() {
+    let types = CASES.lines().filter(|line| !line.starts_with('#')).count();
+    let mut kinds = BTreeSet::from(["config-type".to_owned()]);
+    let mut sum = 0;
+    for name in table::TABLES {
+        let (cases, of) = table::count(name);
+        println!("{name}: {cases} cases, {} kinds of error", of.len());
+        sum += cases;
+        kinds.extend(of);
+    }
+    println!(
+        "config.json: {types} cases; all: {} cases, {} kinds",
+        sum + types,
+        kinds.len()
+    );
+    assert!(sum >= 300 && kinds.len() >= 40, "{sum} {}", kinds.len());
 }
 
 fn wrong_types(sandbox: &Sandbox) {

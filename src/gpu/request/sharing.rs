@@ -169,6 +169,9 @@ fn pairs(text: &str) -> Result<(&str, Pairs<'_>), String> {
         if value.is_empty() {
             return Err(format!("{key} has no value"));
         }
+        if let Some(letter) = value.chars().find(|c| c.is_control()) {
+            return Err(format!("{key} {value:?} contains {letter:?}"));
+        }
         if seen.iter().any(|(other, _)| *other == key) {
             return Err(format!("{key} is there twice"));
         }

@@ -18,6 +18,7 @@ use crate::cgroup::Cgroup;
 use crate::document::Document;
 use crate::edit::{HookStage, NamespaceKind};
 use crate::error::{Error, Result};
+use crate::host::bounded;
 use crate::rootfs::{self, is_bind};
 use crate::runtime::criu::{
     self, Cgroup_root, Criu_opts, Criu_req, Criu_req_type, DESCRIPTORS, Directories, Inherit_fd,
@@ -297,7 +298,7 @@ fn external_mounts(
 
 /// Standard streams that were pipes are ours now. Returns what they were.
 fn inherited(path: &Path, opts: &mut Criu_opts) -> Result<Vec<String>> {
-    let text = fs::read(path).map_err(|e| Error::io("open", path, e))?;
+    let text = bounded::read(path, 1 << 20)?;
     let names: Vec<String> = serde_json::from_slice(&text)
         .map_err(|e| RuntimeError::Refused(format!("{}: {e}", path.display())))?;
     for (fd, name) in (0..).zip(&names) {

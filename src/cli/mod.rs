@@ -394,9 +394,9 @@ impl Command {
             Self::Cdi(Cdi::List(of)) => Some(&mut of.cdi_dirs),
             Self::Cdi(Cdi::Show(of)) => Some(&mut of.cdi_dirs),
             Self::Cdi(Cdi::Validate(of)) => Some(&mut of.cdi_dirs),
-            Self::Bundle(BundleCommand::Build(of)) => Some(&mut of.devices.cdi_dirs),
+            Self::Bundle(BundleCommand::Build(line)) => Some(&mut line.of.devices.cdi_dirs),
             Self::Bundle(BundleCommand::Spec(of)) => Some(&mut of.devices.cdi_dirs),
-            Self::Bundle(BundleCommand::WriteConfig(of)) => Some(&mut of.devices.cdi_dirs),
+            Self::Bundle(BundleCommand::WriteConfig(line)) => Some(&mut line.of.devices.cdi_dirs),
             _ => None,
         }
     }

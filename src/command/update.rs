@@ -214,10 +214,16 @@ mod tests {
 
     #[test]
     fn one_value_is_read_and_no_more() {
-        let got = read(&b"{\"pids\": {\"limit\": 5}} and more"[..], "x".as_ref()).unwrap();
+        let got = read(
+            Deserializer::from_reader(&b"{\"pids\": {\"limit\": 5}} and more"[..]),
+            "x".as_ref(),
+        )
+        .unwrap();
         assert_eq!(got, json!({"pids": {"limit": 5}}));
         for bad in [&b""[..], b"{", b"nonsense"] {
-            let error = read(bad, "/file".as_ref()).unwrap_err().to_string();
+            let error = read(Deserializer::from_slice(bad), "/file".as_ref())
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with("read resources from /file: "), "{error}");
         }
     }

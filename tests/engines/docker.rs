@@ -148,7 +148,7 @@ fn docker_runs_and_execs(sandbox: &Sandbox) {
     docker.docker(&["rm", "--force", "one"]).succeeded();
 
     // Its init, a device of the host's, a terminal.
-    if std::path::Path::new("/dev/fuse").exists() {
+    if Path::new("/dev/fuse").exists() {
         let script = "stat -c %t:%T /dev/fuse && : </dev/fuse";
         let out = docker.run(&["--rm", "--device=/dev/fuse"], &["sh", "-c", script]);
         assert_eq!(out.succeeded().stdout, "a:e5\n");

@@ -70,7 +70,7 @@ static LINKED: LazyLock<Snapshot> = LazyLock::new(|| {
 });
 
 static REGISTRY: LazyLock<Registry> =
-    LazyLock::new(|| kusabi::host::survey::recorded_registry(&crate::host("nvidia-4")));
+    LazyLock::new(|| kusabi::host::cdi_dirs::registry(&[], &[], &crate::host("nvidia-4")));
 
 proptest! {
     #[test]

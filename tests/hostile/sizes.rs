@@ -37,7 +37,10 @@ fn every_file_has_a_limit(sandbox: &Sandbox) {
     says(
         &out.arg(&container.id).output(),
         255,
-        &format!("read {}: more than the limit of 64 MiB", shown("64")),
+        &format!(
+            "exec failed: read {}: more than the limit of 64 MiB",
+            shown("64")
+        ),
     );
     for file in [shown("64"), "/dev/zero".to_owned()] {
         let out = call().args(["update", "--resources", &file, &container.id]);

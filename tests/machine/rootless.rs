@@ -38,6 +38,7 @@ fn a_users_manager_makes_the_scope(sandbox: &Sandbox) {
             .arg(&root)
             .args(args)
             .env("XDG_RUNTIME_DIR", "/run/user/1000")
+            .env("HOME", "/home/user")
             .current_dir(&bundle.path)
             .output()
     };

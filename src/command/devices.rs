@@ -87,7 +87,8 @@ pub fn run(context: &Context<'_>, arguments: &DevicesOf) -> Result<()> {
             None => given_back,
         },
     })?;
-    explain::remember(
+    // The change is made, and stays whatever becomes of its explanation.
+    let remembered = explain::remember(
         locked.path(),
         &Explanation {
             original: &old,
@@ -95,7 +96,10 @@ pub fn run(context: &Context<'_>, arguments: &DevicesOf) -> Result<()> {
             applied: &applied,
             decisions: ledger.decisions(),
         },
-    )?;
+    );
+    if let Err(error) = remembered {
+        tracing::warn!("the change is not in the plan that is kept: {error}");
+    }
     output::print(&text)
 }
 

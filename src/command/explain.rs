@@ -13,6 +13,7 @@ use crate::cli::{Edit, Explain, ExplainFormat};
 use crate::document::Document;
 use crate::edit::{self, Explanation, Ledger, Report};
 use crate::error::{Error, Result};
+use crate::host::bounded;
 use crate::policy::Policy;
 use crate::runtime::RuntimeError;
 use crate::runtime::state::{CONFIG_FILE, ORIGINAL_FILE, PLAN_FILE, Store, write_atomically};
@@ -98,7 +99,7 @@ pub(super) fn remember(dir: &Path, later: &Explanation<'_>) -> Result<()> {
 
 fn stored(dir: &Path) -> Result<Report> {
     let path = dir.join(PLAN_FILE);
-    let bytes = fs::read(&path).map_err(|e| Error::io("open", &path, e))?;
+    let bytes = bounded::read(&path, bounded::MAX_STATE)?;
     serde_json::from_slice(&bytes).map_err(|e| {
         let reason = e.to_string();
         RuntimeError::State { path, reason }.into()

@@ -274,6 +274,15 @@ impl<'a> Assembly<'a> {
                     .map_err(|e| format!("stage: {}", words(&e)))?,
             )
         };
+        if place.is_some() {
+            // What hides something would else be mounted on the host as well.
+            let slave = Attributes {
+                propagation: MsFlags::MS_SLAVE.bits(),
+                ..Attributes::default()
+            };
+            fsmount::set_attributes(mounted.as_fd(), true, &slave)
+                .map_err(|e| format!("change mount propagation: {}", words(&e)))?;
+        }
         let first = place.as_ref().map_or(target.as_fd(), AsFd::as_fd);
         fsmount::attach(&mounted, first).map_err(|e| format!("attach: {}", words(&e)))?;
         mounting::set_bind_flags(mounted.as_fd(), options)?;

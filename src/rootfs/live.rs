@@ -8,12 +8,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, umount2};
 use pathrs::RootRef;
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 
 use super::errno::{from_pathrs, words};
 use super::lookup::{self, Links};
@@ -183,6 +184,8 @@ impl LiveRoot {
         let (target, made) = match lookup::find(self.root.as_fd(), path, Links::Followed) {
             Ok(found) => (found, false),
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                // Nothing is made where a link on the way is refused below.
+                self.parent(path, true)?;
                 let made = mountpoint::create(self.root.as_fd(), path, directory)
                     .map_err(|e| format!("make a place for it: {}", words(&e)))?;
                 (made, true)
@@ -253,11 +256,20 @@ impl Place {
         let detached =
             nix::unistd::fchdir(self.parent.as_raw_fd()).and_then(|()| umount2(&self.name, flags));
         match detached {
-            // The container has done so, or one of us who was killed.
-            Ok(()) | Err(nix::errno::Errno::EINVAL) => Ok(()),
+            Ok(()) => Ok(()),
+            // The container has done so, or one of us who was killed; not where the
+            // name is a link to the place of the mount.
+            Err(nix::errno::Errno::EINVAL) if !is_mount(self.target.as_fd()) => Ok(()),
             Err(e) => Err(format!("detach: {}", words(&e.into()))),
         }
     }
+}
+
+/// Whether it is the root of a mount, or that cannot be told.
+fn is_mount(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).map_or(true, |found| {
+        found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    })
 }
 
 /// A detached copy of a host path, private, with attributes.

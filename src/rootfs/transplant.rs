@@ -13,14 +13,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, umount2};
-use pathrs::RootRef;
+use nix::mount::{MntFlags, MsFlags, umount2};
 use procfs::process::{MountInfo, Process};
 
-use super::errno::from_pathrs;
+use super::lookup::{self, Links};
 use super::stage::{open_path, set_propagation};
 use super::{Preflight, RootfsError, Stage};
-use crate::sys::fsmount;
+use crate::sys::fsmount::{self, Attributes};
 use crate::sys::process::setns;
 
 /// Attaches copies of the assembled root and of all mounts below it at the same
@@ -51,17 +50,29 @@ pub fn transplant(
     // What is attached to a shared mount becomes shared.
     set_propagation(root.as_fd(), stage.propagation()).map_err(fault("make private"))?;
     for (path, copy) in &below {
-        let attached = RootRef::from_fd(root.as_fd())
-            .resolve(path)
-            .map_err(|e| from_pathrs(&e))
+        let attached = lookup::find(root.as_fd(), path, Links::Refused)
             .and_then(|target| fsmount::attach(copy, target.as_fd()));
-        attached.map_err(|source| RootfsError::Prepare {
-            action: "mount",
-            path: preflight.rootfs.join(path),
-            source,
-        })?;
+        attached.map_err(|e| moved(preflight, path, e))?;
+    }
+    // Exchanging names in the root moves what was attached away.
+    for (path, copy) in &below {
+        let same = lookup::find(root.as_fd(), path, Links::Refused)
+            .and_then(|found| Ok(mount_id(found.as_fd())? == mount_id(copy.as_fd())?));
+        let same = same.map_err(|e| moved(preflight, path, e))?;
+        if !same {
+            let text = "it was moved away while the container was being created";
+            return Err(moved(preflight, path, io::Error::other(text)));
+        }
     }
     Ok(())
+}
+
+fn moved(preflight: &Preflight, path: &Path, source: io::Error) -> RootfsError {
+    RootfsError::Prepare {
+        action: "mount",
+        path: preflight.rootfs.join(path),
+        source,
+    }
 }
 
 /// Takes off what [`transplant`] or [`Preflight::stage`] has mounted at the root,
@@ -70,11 +81,21 @@ pub fn transplant(
 /// # Errors
 /// The kernel's.
 pub fn detach(preflight: &Preflight) -> io::Result<()> {
-    let found = open_path(&preflight.rootfs)?;
+    let found = match open_path(&preflight.rootfs) {
+        // The namespace has another root by now, and ours went with the old one.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
     // The same mount as before there was any of ours.
     if mount_id(found.as_fd())? == mount_id(preflight.dir.as_fd())? {
         return Ok(());
     }
+    // Of a copy that is a peer of the host's mounts, the host's would go as well.
+    let private = Attributes {
+        propagation: MsFlags::MS_PRIVATE.bits(),
+        ..Attributes::default()
+    };
+    fsmount::set_attributes(found.as_fd(), true, &private)?;
     drop(found);
     let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
     Ok(umount2(&preflight.rootfs, flags)?)
@@ -94,9 +115,7 @@ fn copies_below(root: BorrowedFd<'_>, rootfs: &Path) -> io::Result<Vec<(PathBuf,
         let Ok(path) = place.strip_prefix(rootfs) else {
             continue;
         };
-        let found = RootRef::from_fd(root)
-            .resolve(path)
-            .map_err(|e| from_pathrs(&e))?;
+        let found = lookup::find(root, path, Links::Refused)?;
         if is_on(&all, mount_id(found.as_fd())?, mount) {
             let copy = fsmount::clone_tree(found.as_fd(), c"", true)?;
             copies.push((path.to_path_buf(), copy));

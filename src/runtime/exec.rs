@@ -170,6 +170,10 @@ pub fn exec(
         } else {
             0
         };
+        // All of /proc that was read by its number was still this process's.
+        if !init.is_alive() {
+            return Err(RuntimeError::NotRunning.into());
+        }
         let pid_flag = if private_pid { libc::CLONE_NEWPID } else { 0 };
         let flags = user_flag | pid_flag;
         let through = (!caller.is_host_root() && flags != 0).then(|| Through {

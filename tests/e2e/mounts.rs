@@ -26,6 +26,7 @@ on_each_view![
     masked_directories_share_one_file_system,
     a_shared_root_is_shared,
     a_root_that_is_a_slave_receives,
+    what_hides_parts_of_a_bind_does_not_reach_the_host,
 ];
 
 /// A mount of the host, as long as it lives.
@@ -434,4 +435,35 @@ fn a_root_that_is_a_slave_receives(sandbox: &Sandbox) {
     bundle.write(&config.set("/linux/rootfsPropagation", "private"));
     let out = sandbox.run(&bundle).succeeded();
     assert!(!out.stdout.contains(" master:"), "{out}");
+}
+
+fn what_hides_parts_of_a_bind_does_not_reach_the_host(sandbox: &Sandbox) {
+    let nothing = None::<&str>;
+    let place = Mounted::tmpfs(sandbox.dir().join("shared"), MsFlags::empty());
+    mount(nothing, &place.0, nothing, MsFlags::MS_SHARED, nothing).unwrap();
+    fs::create_dir_all(place.0.join("secret/inner")).unwrap();
+    fs::create_dir_all(place.0.join("fixed")).unwrap();
+    for word in ["private", "slave", "shared"] {
+        for options in [
+            &["rbind", "rprivate"][..],
+            &["rbind", "rshared"],
+            &["rbind"],
+        ] {
+            let config = Config::shell("ls /sys/secret; touch /sys/fixed/x; touch /sys/y")
+                .push(
+                    "/mounts",
+                    json!({"destination": "/sys", "type": "bind", "source": place.0, "options": options}),
+                )
+                .set("/linux/rootfsPropagation", word)
+                .set("/linux/maskedPaths", json!(["/sys/secret"]))
+                .set("/linux/readonlyPaths", json!(["/sys/fixed"]));
+            let out = sandbox.run_config(&config).succeeded();
+            assert_eq!(out.stdout, "", "{word} {options:?}: {out}");
+            assert!(out.stderr.contains("Read-only file system"), "{out}");
+            let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            let path = format!(" {}", place.0.display());
+            let here: Vec<&str> = mounts.lines().filter(|m| m.contains(&path)).collect();
+            assert_eq!(here.len(), 1, "{word} {options:?}: {here:#?}");
+        }
+    }
 }

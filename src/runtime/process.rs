@@ -232,10 +232,10 @@ pub fn inherit(mut process: Value, container: &Value) -> Value {
         }
     }
     let umask = &container["user"]["umask"];
-    let user = &mut process["user"];
     // Of another type, it is refused when it is read.
-    if (user.is_object() || user.is_null()) && user["umask"].is_null() && !umask.is_null() {
-        user["umask"] = umask.clone();
+    let takes = process.get("user").is_none_or(Value::is_object);
+    if takes && process["user"]["umask"].is_null() && !umask.is_null() {
+        process["user"]["umask"] = umask.clone();
     }
     process
 }

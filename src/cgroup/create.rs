@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::convert::v1;
 use super::error::{CgroupError, Result};
 use super::freezer::FreezerState;
@@ -255,11 +257,11 @@ fn unified(cgroup: &mut Cgroup, places: &[Place], lenient: bool) -> Result<()> {
     let controllers = file::read(&place.mount_point.join("cgroup.controllers"))?;
     let resources = &cgroup.resources;
     let made = &mut cgroup.made;
-    enable(&place.mount_point, &controllers);
+    enable(&place.mount_point, &controllers, resources);
     let result = make(&place.mount_point, &place.path, made, &mut |directory| {
         check_domain(directory, resources)?;
         if directory != place.path {
-            enable(directory, &controllers);
+            enable(directory, &controllers, resources);
         }
         Ok(())
     });
@@ -278,7 +280,7 @@ fn unified(cgroup: &mut Cgroup, places: &[Place], lenient: bool) -> Result<()> {
 
 /// Hands the controllers on to a directory's children. A controller that cannot
 /// be is only an error for who wants to set its limits, which then says so.
-fn enable(directory: &Path, controllers: &str) {
+fn enable(directory: &Path, controllers: &str, resources: &Resources) {
     let path = directory.join("cgroup.subtree_control");
     let enabled = file::read(&path).unwrap_or_default();
     let missing: Vec<String> = controllers
@@ -286,8 +288,18 @@ fn enable(directory: &Path, controllers: &str) {
         .filter(|c| !enabled.split_whitespace().any(|e| e == *c))
         .map(|c| format!("+{c}"))
         .collect();
-    if missing.is_empty() || file::write(&path, &missing.join(" ")).is_ok() {
+    if missing.is_empty() {
         return;
+    }
+    match file::write(&path, &missing.join(" ")) {
+        Ok(()) => return,
+        // It has processes, and would be made threaded by those controllers that
+        // take it nevertheless: not for limits that nobody asks for.
+        Err(e) if e.errno() == Some(Errno::EBUSY) && !resources.needs_any(controllers) => {
+            tracing::debug!("{e}");
+            return;
+        }
+        Err(_) => {}
     }
     for one in &missing {
         if let Err(error) = file::write(&path, one) {

@@ -32,6 +32,8 @@ impl Cgroup {
         let path = self.directory("").map(|d| d.join("cgroup.kill"));
         let done = match path.map(|path| file::write(&path, "1")) {
             Some(Ok(())) => true,
+            // In a threaded cgroup it does not.
+            Some(Err(e)) if e.errno() == Some(Errno::EOPNOTSUPP) => false,
             Some(Err(e)) if !e.is_absent() => return Err(e),
             Some(Err(_)) | None => false,
         };

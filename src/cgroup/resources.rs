@@ -180,17 +180,24 @@ impl Resources {
     /// Whether any of the named version 2 controllers is needed.
     #[must_use]
     pub fn needs_any(&self, available: &str) -> bool {
+        let needs = |controller| match controller {
+            "pids" => self.pids.is_some(),
+            "memory" => self.has_memory(),
+            "io" => self.has_io(),
+            "cpu" => self.has_cpu(),
+            "cpuset" => !self.cpu.cpus.is_empty() || !self.cpu.mems.is_empty(),
+            "hugetlb" => !self.hugepages.is_empty(),
+            _ => false,
+        };
         available
             .split_whitespace()
-            .any(|controller| match controller {
-                "pids" => self.pids.is_some(),
-                "memory" => self.has_memory(),
-                "io" => self.has_io(),
-                "cpu" => self.has_cpu(),
-                "cpuset" => !self.cpu.cpus.is_empty() || !self.cpu.mems.is_empty(),
-                "hugetlb" => !self.hugepages.is_empty(),
-                _ => false,
-            })
+            .any(|controller| needs(controller) || self.names(controller))
+    }
+
+    /// Whether a file of this version 2 controller is given as it is.
+    fn names(&self, controller: &str) -> bool {
+        let of = |file: &str| file.split_once('.').is_some_and(|(c, _)| c == controller);
+        self.unified.iter().any(|(file, _)| of(file))
     }
 
     pub(super) fn has_memory(&self) -> bool {

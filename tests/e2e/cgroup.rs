@@ -19,6 +19,7 @@ on_each_view![
     events_end_with_the_container,
     a_cgroup_in_use_is_refused,
     what_outlives_init_is_killed_and_deleted,
+    what_is_in_a_threaded_cgroup_is_killed,
     a_container_whose_cgroup_has_gone_can_be_deleted,
     exec_goes_where_it_is_told,
     exec_follows_an_init_that_moved,
@@ -341,6 +342,37 @@ fn what_outlives_init_is_killed_and_deleted(sandbox: &Sandbox) {
         container.delete();
         assert!(!pids.iter().any(alive));
     }
+}
+
+/// The kernel does not do it there (`cgroup.kill` of cgroups(7)).
+fn what_is_in_a_threaded_cgroup_is_killed(sandbox: &Sandbox) {
+    if sandbox.view() == View::Host && !crate::common::view::is_unified() {
+        skip!("needs cgroup v2");
+    }
+    let name = sandbox.fresh();
+    let above = Path::new("/sys/fs/cgroup").join(&name);
+    let threaded = above.join("threaded");
+    fs::create_dir_all(&threaded).unwrap();
+    fs::write(threaded.join("cgroup.type"), "threaded").unwrap();
+    let path = format!("/{name}/threaded/it");
+    let config = Config::sleeper()
+        .without_namespace("pid")
+        .set("/linux/cgroupsPath", path);
+    let container = sandbox.run_detached(&sandbox.bundle(&config));
+    let kind = fs::read_to_string(threaded.join("it/cgroup.type")).unwrap();
+    assert_eq!(kind, "threaded\n");
+    container
+        .call("exec", &["--detach"])
+        .args(["/bin/sleep", "100000"])
+        .output()
+        .succeeded();
+    let left = || fs::read_to_string(threaded.join("it/cgroup.threads")).unwrap();
+    assert_eq!(left().lines().count(), 2);
+    container.kill("KILL");
+    wait_until("all are gone", || left().is_empty());
+    container.delete();
+    fs::remove_dir(&threaded).unwrap();
+    fs::remove_dir(&above).unwrap();
 }
 
 fn a_container_whose_cgroup_has_gone_can_be_deleted(sandbox: &Sandbox) {

@@ -19,6 +19,7 @@ machine_tests![
 
 const SERVICE: &str = "version: v1\ndeployment: d\nservices:\n  \
     free: {command: {entrypoint: [/bin/cat, /proc/self/cgroup]}}\n  \
+    stays: {command: {entrypoint: [/bin/sleep, '1000']}}\n  \
     limited: {command: {entrypoint: [/bin/cat, /sys/fs/cgroup/memory.max]}, resources: {memory: 64Mi}}\n";
 
 /// A container that may do all that making containers takes, with kusabi and what
@@ -52,13 +53,42 @@ fn outer(sandbox: &Sandbox, cgroup: &[&str], namespace: bool) -> Bundle {
     bundle
 }
 
-/// Runs a service of the file inside; what it said and what kusabi did.
+/// Runs a service of the file inside; what it and kusabi said.
 #[track_caller]
 fn inner(container: &Container<'_>, environment: &str, service: &str) -> String {
-    let line = format!(
-        "cd /work; {environment} /kusabi --root /run/inner run --service service.yaml --name {service} --rootfs rootfs 2>&1"
-    );
+    kusabi(container, environment, &format!("run {}", of(service)))
+}
+
+fn of(service: &str) -> String {
+    format!("--service service.yaml --name {service} --rootfs rootfs")
+}
+
+/// A command of kusabi inside; all that is said.
+#[track_caller]
+fn kusabi(container: &Container<'_>, environment: &str, command: &str) -> String {
+    let line = format!("cd /work; {environment} /kusabi --root /run/inner {command} 2>&1");
     container.sh(&line).stdout
+}
+
+/// What a service without limits says of its place, in its own namespace.
+const AT_ITS_ROOT: &str = "0::/\n";
+
+/// A container inside is in the cgroup that it is told, as the host sees it, which
+/// goes with the container.
+#[track_caller]
+fn goes_below(container: &Container<'_>, seen_from: &Path, place: &str) {
+    let environment = format!("KUSABI_CGROUP_PARENT=/{place}");
+    let run = format!("run --detach --bundle /run/stays {}", of("stays"));
+    assert_eq!(kusabi(container, &environment, &run), "");
+    let id = "stays-rep-1";
+    let state: serde_json::Value =
+        serde_json::from_str(&kusabi(container, "", &format!("state {id}"))).unwrap();
+    assert_eq!(state["status"], "running");
+    let on_host = seen_from.join(place);
+    assert_eq!(host::members(&on_host.join(id)).len(), 1);
+    assert_eq!(kusabi(container, "", &format!("delete --force {id}")), "");
+    assert_eq!(kusabi(container, "", "bundle clean /run/stays"), "");
+    assert!(!on_host.exists());
 }
 
 fn inside_a_private_cgroup_namespace(sandbox: &Sandbox) {
@@ -66,17 +96,16 @@ fn inside_a_private_cgroup_namespace(sandbox: &Sandbox) {
     let container = Driver::Systemd.run(sandbox, &bundle, &["--detach"]);
     let scope = Driver::Systemd.cgroup(&container.id);
     // It needs no controller, and is beside the processes of the scope.
-    let free = inner(&container, "", "free");
-    assert!(free.contains("0::/"), "{free}");
+    assert_eq!(inner(&container, "", "free"), AT_ITS_ROOT);
+    let kind = fs::read_to_string(scope.join("cgroup.type")).unwrap();
+    assert_eq!(kind, "domain\n", "nor is the scope another than before");
     let limited = inner(&container, "", "limited");
     assert!(
         limited.contains("has processes of its own and so cannot pass on the controllers"),
         "{limited}"
     );
     assert!(limited.contains("KUSABI_CGROUP_MIGRATE=1"), "{limited}");
-    let named = inner(&container, "KUSABI_CGROUP_PARENT=/named", "free");
-    assert!(named.contains("0::/"), "{named}");
-    assert!(scope.join("named").is_dir());
+    goes_below(&container, &scope, "named");
     assert!(!scope.join("init").exists());
 
     let migrated = inner(&container, "KUSABI_CGROUP_MIGRATE=1", "limited");
@@ -98,12 +127,10 @@ fn inside_a_private_cgroup_namespace(sandbox: &Sandbox) {
 fn inside_with_the_hosts_view_of_cgroups(sandbox: &Sandbox) {
     let bundle = outer(sandbox, &["rw", "nosuid"], false);
     let container = Driver::Systemd.run(sandbox, &bundle, &["--detach"]);
-    let place = format!("/{}", sandbox.fresh());
-    let parent = format!("KUSABI_CGROUP_PARENT={place}");
+    let place = sandbox.fresh();
+    let parent = format!("KUSABI_CGROUP_PARENT=/{place}");
     assert_eq!(inner(&container, &parent, "limited").trim(), "67108864");
-    let on_host = Path::new("/sys/fs/cgroup").join(&place[1..]);
-    assert!(on_host.is_dir());
-    fs::remove_dir(on_host).unwrap();
+    goes_below(&container, Path::new("/sys/fs/cgroup"), &place);
     container.delete_force();
 }
 
@@ -121,7 +148,9 @@ fn inside_with_a_readonly_cgroupfs(sandbox: &Sandbox) {
     let given = "mount -o remount,bind,rw /sys/fs/cgroup && mkdir /sys/fs/cgroup/mine && \
         mount --bind /sys/fs/cgroup/mine /sys/fs/cgroup/mine && mount -o remount,bind,ro /sys/fs/cgroup";
     container.sh(given).succeeded();
-    let said = inner(&container, "KUSABI_CGROUP_PARENT=/mine", "free");
-    assert!(said.contains("0::/"), "{said}");
+    assert_eq!(
+        inner(&container, "KUSABI_CGROUP_PARENT=/mine", "free"),
+        AT_ITS_ROOT
+    );
     container.delete_force();
 }

@@ -30,7 +30,7 @@ pub use container::Container;
 pub use criu::{has_criu, has_criu_feature};
 pub use process::{Output, Running, Spawn, deadline, wait_until};
 pub use runtime::{Kind, Runtime};
-pub use sandbox::{Bundle, Sandbox, in_sandbox, in_sandbox_of};
+pub use sandbox::{Bundle, Sandbox, by_systemd, in_sandbox, in_sandbox_of};
 pub(crate) use skip::skip;
 pub use survivors::survivors_are_filtered;
 pub use terminal::{ConsoleSocket, Terminal};

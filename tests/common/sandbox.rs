@@ -27,6 +27,12 @@ const APPLETS: &[&str] = &[
     "usleep", "wc", "xargs", "yes",
 ];
 
+/// Whether systemd is to make the cgroups (`KUSABI_TEST_SYSTEMD`, as in the set
+/// `e2e-systemd` of `hack/vm`).
+pub fn by_systemd() -> bool {
+    std::env::var_os("KUSABI_TEST_SYSTEMD").is_some()
+}
+
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Where one test runs.
@@ -160,9 +166,10 @@ impl Sandbox {
         bundle
     }
 
-    /// A call of the runtime with `--root`.
+    /// A call of the runtime with `--root`, and the driver that is tested.
     pub fn call<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Spawn {
         self.call_bare([OsStr::new("--root"), self.root().as_os_str()])
+            .args(by_systemd().then_some("--systemd-cgroup"))
             .args(args)
     }
 
@@ -305,7 +312,18 @@ impl Bundle {
 
     /// The cgroup that [`Bundle::write`] asks for.
     pub fn cgroups_path(&self) -> String {
-        format!("/{}", self.id)
+        match by_systemd() {
+            true => format!("machine.slice:kusabi-test:{}", self.id),
+            false => format!("/{}", self.id),
+        }
+    }
+
+    /// Where that is, below the root of a hierarchy.
+    pub fn cgroup(&self) -> String {
+        match by_systemd() {
+            true => format!("/machine.slice/kusabi-test-{}.scope", self.id),
+            false => self.cgroups_path(),
+        }
     }
 
     /// Replaces `config.json`.

@@ -36,10 +36,7 @@ fn a_container_goes_through_every_status(sandbox: &Sandbox) {
     assert!(created["ociVersion"].as_str().unwrap().starts_with("1."));
     let pid = container.pid();
     let init = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(
-        init.contains(&bundle.cgroups_path()),
-        "pid {pid} is in {init}"
-    );
+    assert!(init.contains(&bundle.cgroup()), "pid {pid} is in {init}");
 
     container.start();
     container.wait_for("running");

@@ -234,6 +234,6 @@ fn a_delegated_cgroup_goes_to_the_joined_namespace_s_root(sandbox: &Sandbox) {
         true => ("/sys/fs/cgroup", 100_000),
         false => ("/sys/fs/cgroup/devices", 0),
     };
-    let path = format!("{root}{}", bundle.cgroups_path());
+    let path = format!("{root}{}", bundle.cgroup());
     assert_eq!(fs::metadata(path).unwrap().uid(), owner);
 }

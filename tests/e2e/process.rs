@@ -55,7 +55,7 @@ fn pid_files_hold_the_number_and_nothing_else(sandbox: &Sandbox) {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     assert_eq!(line, "/bin/sleep\x00100001\x00");
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(cgroup.contains(&bundle.cgroups_path()), "{cgroup}");
+    assert!(cgroup.contains(&bundle.cgroup()), "{cgroup}");
 }
 
 /// Prints what flags of exec change.

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::common::{Config, Container, Sandbox, Spawn, on_each_view, skip};
+use crate::common::{Config, Container, Sandbox, Spawn, on_each_view, skip, wait_until};
 
 on_each_view![
     a_scheduler_holds_for_init_and_exec,
@@ -50,7 +50,8 @@ fn a_scheduler_holds_for_init_and_exec(sandbox: &Sandbox) {
     let out = exec_process(sandbox, &container, &process)
         .output()
         .succeeded();
-    assert_eq!(out.stdout, "0 5\n", "another of its own");
+    // The niceness is the caller's.
+    assert!(out.stdout.ends_with(" 5\n"), "another of its own: {out}");
 }
 
 fn an_io_priority_holds_for_init_and_exec(sandbox: &Sandbox) {
@@ -76,6 +77,7 @@ fn a_memory_policy_holds_for_init_and_exec(sandbox: &Sandbox) {
     let container = sandbox.run_detached(&sandbox.bundle(&config));
     let out = container.sh(POLICY).succeeded();
     assert_eq!(out.stdout, "prefer=relative:0\n");
+    wait_until("init says it", || !container.stdout().is_empty());
     assert_eq!(container.stdout(), "prefer=relative:0\n");
 }
 
@@ -147,7 +149,7 @@ fn a_real_time_deadline_holds(sandbox: &Sandbox) {
     );
     let container = sandbox.run_detached(&sandbox.bundle(&config));
     let out = container.sh(&SCHEDULING.replace("self", "1")).succeeded();
-    assert_eq!(out.stdout, "0 6\n");
+    assert!(out.stdout.ends_with(" 6\n"), "{out}");
 }
 
 fn a_deadline_beside_a_cpuset_is_refused_with_the_reason(sandbox: &Sandbox) {

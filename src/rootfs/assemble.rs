@@ -63,8 +63,9 @@ impl Placement {
     }
 }
 
-/// What is to be put together: given to the parent, who acts while libcontainer
-/// waits for the createRuntime hooks.
+/// What is to be put together: by the container's first process before
+/// libcontainer, where that will do, else by a process of the parent's while
+/// libcontainer waits for the createRuntime hooks.
 #[derive(Debug)]
 pub struct Assembly<'a> {
     preflight: &'a Preflight,
@@ -136,7 +137,9 @@ impl<'a> Assembly<'a> {
         self
     }
 
-    pub(super) fn preflight(&self) -> &'a Preflight {
+    /// The checked root.
+    #[must_use]
+    pub fn preflight(&self) -> &'a Preflight {
         self.preflight
     }
 
@@ -155,6 +158,22 @@ impl<'a> Assembly<'a> {
     fn is_outside(&self, index: usize) -> bool {
         let placement = &self.placements[index];
         placement.is_bind() && !placement.is_remount() && self.inside[index].is_none()
+    }
+
+    /// Whether the container's first process can do this before libcontainer: if
+    /// what that does first, cutting all mounts off from the host's, spoils
+    /// nothing here; and if no file system is made of a device, which the cgroup
+    /// that the process is in may not let it open.
+    #[must_use]
+    pub fn suits_the_first_process(&self) -> bool {
+        const KERNELS: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
+        let lasts =
+            |(kind, _): &(libc::c_ulong, bool)| matches!(*kind, libc::MS_PRIVATE | libc::MS_SLAVE);
+        self.placements.iter().all(|placement| {
+            let kind = placement.mount.kind.as_deref().unwrap_or_default();
+            (placement.is_bind() || KERNELS.contains(&kind))
+                && placement.options.propagation.iter().all(lasts)
+        })
     }
 
     /// Whether a masked or read-only path is done here: those below a mount on
@@ -184,9 +203,10 @@ impl<'a> Assembly<'a> {
             .map(|rest| (index, rest))
     }
 
-    /// Puts everything in place. The caller is in the namespaces of the
-    /// container's first process, its pid namespace for children, and acts as the
-    /// root user of its user namespace if that is new.
+    /// Puts everything in place; the root is then to be revealed to libcontainer
+    /// ([`Stage::reveal`]). The caller is in the namespaces of the container's
+    /// first process, its pid namespace for children, and acts as the root user of
+    /// its user namespace if that is new.
     ///
     /// # Errors
     /// Names the mount or device. The container must then be given up; nothing
@@ -238,7 +258,7 @@ impl<'a> Assembly<'a> {
             .still_in_place()
             .map_err(|(mount, reason)| mount_error(mount, reason))?;
         nix::sys::stat::umask(umask);
-        stage.reveal(&preflight.rootfs).map_err(fault("reveal"))
+        Ok(())
     }
 
     /// Makes one mount. `None` where one that exists was only changed.

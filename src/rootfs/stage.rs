@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::symlinkat;
 
 use super::{Preflight, RootfsError};
 use crate::sys::fsmount::{self, Attributes, Context};
@@ -81,32 +83,68 @@ impl Stage {
         self.dir.join(LINK).join(&self.name)
     }
 
-    fn scratch(&self) -> PathBuf {
-        self.dir.join(BESIDE).join(&self.name)
-    }
-
     /// Where a null device may be made.
     pub(super) fn null_node(&self) -> PathBuf {
         self.dir.join("null")
     }
 
-    /// Makes libcontainer's root the real one.
-    pub(super) fn reveal(&self, rootfs: &Path) -> io::Result<()> {
-        let new = self.dir.join("new");
-        symlink(rootfs.parent().unwrap_or(rootfs), &new)?;
-        std::fs::rename(new, self.dir.join(LINK))
+    /// Makes libcontainer's root the real one; `made` is what [`Stage::make`] gave,
+    /// wherever that is mounted by now.
+    ///
+    /// # Errors
+    /// Names the root.
+    pub fn reveal(&self, made: BorrowedFd<'_>, preflight: &Preflight) -> Result<(), RootfsError> {
+        const NEW: &str = "new";
+        let rootfs = &preflight.rootfs;
+        let dir = Some(made.as_raw_fd());
+        symlinkat(rootfs.parent().unwrap_or(rootfs), dir, NEW)
+            .and_then(|()| nix::fcntl::renameat(dir, NEW, dir, LINK))
+            .map_err(|e| preflight.fault("reveal", e.into()))
     }
 
-    fn mount(&self) -> io::Result<()> {
-        set_propagation_above(&self.dir, MsFlags::MS_SLAVE)?;
+    /// [`Stage::reveal`] for who is where the stage is mounted.
+    ///
+    /// # Errors
+    /// Names the root.
+    pub fn reveal_here(&self, preflight: &Preflight) -> Result<(), RootfsError> {
+        let made = open_path(&self.dir).map_err(|e| preflight.fault("reveal", e))?;
+        self.reveal(made.as_fd(), preflight)
+    }
+
+    /// Makes the file system, which is nowhere yet.
+    ///
+    /// # Errors
+    /// Names the stage.
+    pub fn make(&self) -> Result<OwnedFd, RootfsError> {
+        self.make_tmpfs().map_err(|e| self.fault(e))
+    }
+
+    fn make_tmpfs(&self) -> io::Result<OwnedFd> {
         let context = Context::open(c"tmpfs")?;
         context.set(c"source", Some(c"kusabi-stage"))?;
         context.set(c"mode", Some(c"0755"))?;
         let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
         let tmpfs = context.mount(attributes)?;
-        fsmount::attach(&tmpfs, open_path(&self.dir)?.as_fd())?;
-        std::fs::create_dir_all(self.scratch().join("dev"))?;
-        symlink(BESIDE, self.dir.join(LINK))
+        let dir = Some(tmpfs.as_raw_fd());
+        let scratch = Path::new(BESIDE).join(&self.name);
+        for path in [Path::new(BESIDE), &scratch, &scratch.join("dev")] {
+            mkdirat(dir, path, Mode::from_bits_truncate(0o755))?;
+        }
+        symlinkat(BESIDE, dir, LINK)?;
+        Ok(tmpfs)
+    }
+
+    fn attach(&self, made: &OwnedFd) -> io::Result<()> {
+        set_propagation_above(&self.dir, MsFlags::MS_SLAVE)?;
+        fsmount::attach(made, open_path(&self.dir)?.as_fd())
+    }
+
+    fn fault(&self, source: io::Error) -> RootfsError {
+        RootfsError::Prepare {
+            action: "prepare",
+            path: self.dir.clone(),
+            source,
+        }
     }
 }
 
@@ -129,16 +167,18 @@ impl Preflight {
     /// and before libcontainer: mounts the stage, and the root on itself, as runc
     /// does, so that hooks find it where `config.json` says.
     ///
-    /// `tree` is what [`Preflight::clone_tree`] gave.
+    /// `made` is what [`Stage::make`] gave, `tree` what [`Preflight::clone_tree`]
+    /// gave.
     ///
     /// # Errors
     /// Names the object; also when the root is no longer the one that was checked.
-    pub fn stage(&self, stage: &Stage, tree: Option<OwnedFd>) -> Result<(), RootfsError> {
-        stage.mount().map_err(|source| RootfsError::Prepare {
-            action: "prepare",
-            path: stage.dir.clone(),
-            source,
-        })?;
+    pub fn stage(
+        &self,
+        stage: &Stage,
+        made: &OwnedFd,
+        tree: Option<OwnedFd>,
+    ) -> Result<(), RootfsError> {
+        stage.attach(made).map_err(|e| stage.fault(e))?;
         let attach = || {
             let place = open_path(&self.rootfs)?;
             self.verify(place.as_fd())?;
@@ -152,6 +192,18 @@ impl Preflight {
             fsmount::attach(&tree, place.as_fd())
         };
         attach().map_err(|e: io::Error| self.fault("mount", e))
+    }
+
+    /// Cuts all mounts of a new mount namespace off from the host's, so that nothing
+    /// made in it shows there. libcontainer does the same, later.
+    ///
+    /// # Errors
+    /// Names the root.
+    pub fn leave_the_host(&self) -> Result<(), RootfsError> {
+        const NOTHING: Option<&str> = None;
+        let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        nix::mount::mount(NOTHING, "/", NOTHING, slave, NOTHING)
+            .map_err(|e| self.fault("make slave what is above", e.into()))
     }
 
     /// Makes the root the working directory, in whose mount namespace the caller

@@ -78,7 +78,7 @@ pub struct Ready {
 ///
 /// # Errors
 /// The kernel's, naming the step.
-pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan) -> Result<Newborn> {
+pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan<'_>) -> Result<Newborn> {
     let channel = |e: libcontainer::process::channel::ChannelError| {
         RuntimeError::Init(format!("create channel: {e}"))
     };
@@ -331,11 +331,11 @@ pub fn reap(pidfd: &OwnedFd) {
     {}
 }
 
-/// Sets limits and, with `oom`, the OOM score of the waiting process.
+/// Sets the limits of the waiting process.
 ///
 /// # Errors
 /// The kernel's, naming the limit.
-pub fn limit(pid: i32, process: &ProcessSpec, oom: bool) -> Result<()> {
+pub fn limit(pid: i32, process: &ProcessSpec) -> Result<()> {
     for rlimit in &process.rlimits {
         let resource = rlimit.resource()?;
         crate::sys::process::prlimit(pid, resource, rlimit.soft, rlimit.hard).map_err(|e| {
@@ -348,9 +348,17 @@ pub fn limit(pid: i32, process: &ProcessSpec, oom: bool) -> Result<()> {
             )
         })?;
     }
-    if let Some(score) = process.oom_score_adj.filter(|_| oom) {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        fs::write(&path, score.to_string()).map_err(|e| Error::io("write", &path, e))?;
-    }
     Ok(())
+}
+
+/// Sets the OOM score of the waiting process, if one is asked for.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_oom_score(pid: i32, process: &ProcessSpec) -> Result<()> {
+    let Some(score) = process.oom_score_adj else {
+        return Ok(());
+    };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    fs::write(&path, score.to_string()).map_err(|e| Error::io("write", &path, e))
 }

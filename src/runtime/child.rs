@@ -3,6 +3,9 @@
 //! Runs on a copy of the parent's memory, single-threaded. It never returns: it
 //! becomes the user's program, or reports one line and ends. It may not write to
 //! stdout or stderr, which belong to the container already.
+//!
+//! Where it has all of the runtime's rights, it puts its root together itself,
+//! which saves a helper process.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -26,17 +29,17 @@ use super::lsm;
 use super::mounts::change_root_to;
 use super::tail::{self, Ends, Plan, Tail};
 use crate::cgroup::Entry;
-use crate::rootfs::{Preflight, Stage};
+use crate::rootfs::{Assembly, IdMaps, OwnRights, Preflight, RootfsError, Stage};
 use crate::sys;
 
 /// What the child does before libcontainer.
-pub struct ChildPlan {
+pub struct ChildPlan<'a> {
     /// The library's copy of the configuration.
     pub spec: Spec,
     /// The root file system for the library.
     pub rootfs: PathBuf,
     /// The stage to put up first; `exec` needs none.
-    pub staging: Option<Staging>,
+    pub staging: Option<Staging<'a>>,
     /// Whether this is `exec` in a container that exists.
     pub is_exec: bool,
     /// Our end of a socket pair for the terminal.
@@ -54,7 +57,9 @@ pub struct ChildPlan {
     pub user_namespace: bool,
     /// Namespaces to join: a descriptor and `CLONE_NEW*` flags.
     pub join: Vec<(OwnedFd, i32)>,
-    /// Names to set once they are joined.
+    /// Namespaces to make, `CLONE_NEW*`, which the library then does not.
+    pub unshare: i32,
+    /// Names to set once they are joined or made.
     pub uts_names: UtsNames,
     /// A new time namespace, with the lines of `timens_offsets`.
     pub time_namespace: Option<String>,
@@ -93,14 +98,18 @@ impl UtsNames {
     }
 }
 
-/// What [`Preflight::stage`] takes.
-pub struct Staging {
+/// What [`Preflight::stage`] takes, and what comes after it.
+pub struct Staging<'a> {
     /// The checked root.
     pub preflight: Rc<Preflight>,
     /// Where.
     pub stage: Stage,
     /// The root's mounts, as the parent could copy them.
     pub tree: Option<OwnedFd>,
+    /// The stage's file system, if the parent has made it.
+    pub made: Option<Rc<OwnedFd>>,
+    /// What to put together here and now.
+    pub assembly: Option<Rc<Assembly<'a>>>,
 }
 
 /// The library's channels and our socket, the child's ends.
@@ -116,7 +125,7 @@ pub struct ChildEnds {
 }
 
 /// The life of the child.
-pub fn run(plan: ChildPlan, ends: ChildEnds) -> ! {
+pub fn run(plan: ChildPlan<'_>, ends: ChildEnds) -> ! {
     let ChildEnds {
         mut main,
         mut init,
@@ -159,7 +168,7 @@ fn describe(error: &dyn std::error::Error, logged: Option<String>) -> String {
 }
 
 fn before_library(
-    plan: ChildPlan,
+    plan: ChildPlan<'_>,
     ends: &Rc<RefCell<Ends>>,
     listener: NotifyListener,
 ) -> Result<(ContainerArgs, Option<Gate>), String> {
@@ -180,6 +189,15 @@ fn before_library(
     if plan.user_namespace {
         become_namespace_root(plan.tail.keep_groups)?;
     }
+    if plan.unshare != 0 {
+        sys::process::unshare(plan.unshare).map_err(|e| {
+            format!(
+                "unshare namespaces ({:#x}): {}",
+                plan.unshare,
+                e.kind_text()
+            )
+        })?;
+    }
     plan.uts_names.set()?;
     // Becoming another user has changed it.
     if plan.stays_dumpable {
@@ -191,13 +209,8 @@ fn before_library(
         enter_time_namespace(offsets)?;
         dumpable(u64::from(plan.stays_dumpable))?;
     }
-    if let Some(Staging {
-        preflight,
-        stage,
-        tree,
-    }) = plan.staging
-    {
-        preflight.stage(&stage, tree).map_err(|e| e.to_string())?;
+    if let Some(staging) = plan.staging {
+        put_together(staging).map_err(|e| e.to_string())?;
     }
     if let Some(name) = &plan.keyring {
         let extra = keyring_search(plan.is_exec, plan.user_namespace);
@@ -272,6 +285,29 @@ fn join_namespaces(join: &[(OwnedFd, i32)]) -> Result<(), String> {
             .map_err(|e| format!("join namespaces ({flags:#x}): {}", e.kind_text()))?;
     }
     Ok(())
+}
+
+/// Puts up the stage, and the root where that is for this process to do.
+fn put_together(staging: Staging<'_>) -> Result<(), RootfsError> {
+    let Staging {
+        preflight,
+        stage,
+        tree,
+        made,
+        assembly,
+    } = staging;
+    let made = match made {
+        Some(made) => made,
+        None => Rc::new(stage.make()?),
+    };
+    preflight.stage(&stage, &made, tree)?;
+    let Some(assembly) = assembly else {
+        return Ok(());
+    };
+    preflight.leave_the_host()?;
+    let id_maps = IdMaps::default();
+    let mut sources = OwnRights::new(&assembly, &id_maps)?;
+    assembly.assemble(&stage, &mut sources)
 }
 
 /// Nobody in the container may look into this process (CVE-2016-9962).

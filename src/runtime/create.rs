@@ -164,7 +164,11 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
         let map = |field| id_mappings(request.document.value(), field);
         idmap::map(newborn.pid, &map("uidMappings")?, &map("gidMappings")?)?;
     }
-    birth::limit(newborn.pid, &judged.process, true)?;
+    birth::set_oom_score(newborn.pid, &judged.process)?;
+    // A limit that is the program's is none of who puts its root together.
+    if kept.made.is_none() {
+        birth::limit(newborn.pid, &judged.process)?;
+    }
     if let Some(group) = &state.resctrl {
         group.join(newborn.pid)?;
     }
@@ -217,7 +221,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
 fn spawn(
     request: &CreateRequest<'_>,
     judged: &Judged,
-    plan: ChildPlan,
+    plan: ChildPlan<'_>,
     locked: &Locked,
 ) -> Result<Newborn> {
     // Hooks and relative paths of the configuration start at the bundle.
@@ -265,19 +269,24 @@ fn attend(
     let oci_state = || state.to_oci(Status::Creating);
     let on_hooks = || -> Result<()> {
         let entrance = Entrance::new(init.as_fd(), &judged.namespaces);
-        let id_maps = root::id_maps(&kept.id_maps, pid)?;
         let shared = kept.shared_mounts.as_deref();
-        let with_mounts = Entrance::new(init.as_fd(), &judged.namespaces).with_mounts();
-        let work = Work {
-            assembly: &kept.assembly,
-            stage,
-            id_maps: &id_maps,
-            shared,
-            as_on_host: request.caller.is_host_root()
-                && judged.joins.mounts().is_none()
-                && lower::root_alone_propagates(request.document.value()),
-        };
-        root::assemble(&with_mounts, &work)?;
+        if let Some(made) = &kept.made {
+            birth::limit(pid, &judged.process)?;
+            stage.reveal(made.as_fd(), &judged.preflight)?;
+        } else {
+            let id_maps = root::id_maps(&kept.id_maps, pid)?;
+            let with_mounts = Entrance::new(init.as_fd(), &judged.namespaces).with_mounts();
+            let work = Work {
+                assembly: &kept.assembly,
+                stage,
+                id_maps: &id_maps,
+                shared,
+                as_on_host: request.caller.is_host_root()
+                    && judged.joins.mounts().is_none()
+                    && lower::root_alone_propagates(request.document.value()),
+            };
+            root::assemble(&with_mounts, &work)?;
+        }
         network::move_devices(&judged.net_devices, pid)?;
         for stage in [HookStage::Prestart, HookStage::CreateRuntime] {
             hooks::run(stage, &judged.hooks(stage), &oci_state(), &[])?;

@@ -228,7 +228,10 @@ pub fn exec(
         Ok(())
     });
     point(Step::ExecProcess)?;
-    birth::limit(newborn.pid, &process, !helped)?;
+    birth::limit(newborn.pid, &process)?;
+    if !helped {
+        birth::set_oom_score(newborn.pid, &process)?;
+    }
     // As runc: not where resctrl has been unmounted since.
     if let Some(group) = state.resctrl.as_ref().filter(|group| group.exists()) {
         group.join(newborn.pid)?;
@@ -299,7 +302,7 @@ fn child_plan(
     (pidfd, init): (&OwnedFd, i32),
     entry: Entry,
     console: Option<OwnedFd>,
-) -> Result<ChildPlan> {
+) -> Result<ChildPlan<'static>> {
     let (capabilities, unknown) =
         Capabilities::resolve(&process.capabilities.clone().unwrap_or_default());
     if !unknown.is_empty() {
@@ -341,6 +344,7 @@ fn child_plan(
         } else {
             vec![(target, flags)]
         },
+        unshare: 0,
         uts_names: UtsNames::default(),
         time_namespace: None,
         stays_dumpable: false,

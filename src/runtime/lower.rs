@@ -88,6 +88,9 @@ pub struct Context<'a> {
     pub bind_devices: bool,
     /// Whether the runtime is not run by root.
     pub rootless: bool,
+    /// Whether the first process may put its root together itself: it has all
+    /// rights that the runtime has, and a mount namespace of its own.
+    pub has_rights: bool,
 }
 
 /// The library's copy, and what is left for us.
@@ -101,6 +104,9 @@ pub struct Lowered<'a> {
     pub id_maps: Vec<(usize, MountIds)>,
     /// What the process does to the root in the end.
     pub protection: Protection,
+    /// Whether the first process makes its namespaces and puts its root together
+    /// itself, before the library.
+    pub by_itself: bool,
 }
 
 /// Fields of `linux` that are done elsewhere, or not at all by the library.
@@ -154,8 +160,14 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
     for field in NOT_FOR_THE_LIBRARY {
         linux.shift_remove(*field);
     }
-    linux.insert("namespaces".into(), library_namespaces(context.namespaces));
     let (for_library, propagation) = root_propagation(&document["linux"])?;
+    let by_itself = context.has_rights
+        && for_library.is_none()
+        && !root_alone_propagates(document)
+        && lowered.id_maps.is_empty()
+        && assembly.suits_the_first_process();
+    let namespaces = library_namespaces(context.namespaces, by_itself);
+    linux.insert("namespaces".into(), namespaces);
     if let Some(word) = for_library {
         linux.insert("rootfsPropagation".into(), word.into());
     }
@@ -179,6 +191,7 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
         assembly,
         id_maps: lowered.id_maps,
         protection,
+        by_itself,
     })
 }
 
@@ -281,7 +294,7 @@ fn bare_process(document: &Value) -> Value {
     process
 }
 
-fn library_namespaces(namespaces: &Namespaces) -> Value {
+fn library_namespaces(namespaces: &Namespaces, by_itself: bool) -> Value {
     // Made by our clone, or joined. The path makes the library pivot, which it does
     // not without an entry, and not unshare once more.
     let mounts = json!({"type": "mount", "path": "/proc/self/ns/mnt"});
@@ -295,8 +308,8 @@ fn library_namespaces(namespaces: &Namespaces) -> Value {
             // It decides by its presence whether devices are bound; it is not
             // entered again.
             NamespaceKind::User => {}
-            // Joined when the library runs.
-            _ if entry.path.is_some() => continue,
+            // Made or joined when the library runs.
+            _ if by_itself || entry.path.is_some() => continue,
             _ => {}
         }
         list.push(Value::Object(item));

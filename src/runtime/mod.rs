@@ -20,7 +20,7 @@
 //! | `lsm` | AppArmor profiles and SELinux labels |
 //! | `join` | namespaces joined by path |
 //! | `mounts` | containers without a mount namespace of their own, or with another's |
-//! | `inside`, `root` | helpers inside the container, and its root put together by them |
+//! | `inside`, `root` | helpers inside the container, and its root where they put it together |
 //! | `protect` | what of the root is hidden and read-only in the end |
 //! | `hooks` | hooks, run one after the other |
 //! | `seccomp` | profiles compiled once and cached |

@@ -1,5 +1,6 @@
 //! The container's root, from outside: what the parent has done while the first
-//! process waits for the createRuntime hooks.
+//! process waits for the createRuntime hooks, where that has not put its root
+//! together already ([`child`](super::child)).
 //!
 //! The assembly itself is in [`rootfs`](crate::rootfs). Here are the processes
 //! that it takes: one in the container's namespaces, and where these have another
@@ -67,6 +68,7 @@ pub fn assemble(entrance: &Entrance<'_>, work: &Work<'_>) -> Result<()> {
         };
         work.assembly
             .assemble(work.stage, &mut sources)
+            .and_then(|()| work.stage.reveal_here(work.assembly.preflight()))
             .map_err(|e| e.to_string())?;
         work.shared
             .map_or(Ok(()), |mounts| mounts.bring(work.stage))

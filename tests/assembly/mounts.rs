@@ -312,8 +312,9 @@ fn a_replaced_root_is_noticed() {
             fs::rename(ground.image(), ground.dir.join("old")).unwrap();
             fs::create_dir(ground.image()).unwrap();
             let tree = checked.clone_tree().unwrap();
+            let stage = Stage::new(ground.dir.join("stage"), &checked);
             let error = checked
-                .stage(&Stage::new(ground.dir.join("stage"), &checked), tree)
+                .stage(&stage, &stage.make().unwrap(), tree)
                 .unwrap_err();
             assert!(
                 error

@@ -15,6 +15,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod assembly;
 mod attributes;
 mod cdi;
 mod cgroup;

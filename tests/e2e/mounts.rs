@@ -443,7 +443,8 @@ fn what_hides_parts_of_a_bind_does_not_reach_the_host(sandbox: &Sandbox) {
     mount(nothing, &place.0, nothing, MsFlags::MS_SHARED, nothing).unwrap();
     fs::create_dir_all(place.0.join("secret/inner")).unwrap();
     fs::create_dir_all(place.0.join("fixed")).unwrap();
-    for word in ["private", "slave", "shared"] {
+    // `slave` alone is put together by a helper, `rslave` by the process itself.
+    for word in ["private", "slave", "shared", "rslave", "rshared"] {
         for options in [
             &["rbind", "rprivate"][..],
             &["rbind", "rshared"],

@@ -150,9 +150,9 @@ fn cgroup_owner(value: &Value, joins: &Joins) -> Result<Option<u32>> {
     Ok(crate::cgroup::delegated_uid(&mapped))
 }
 
-/// What the library sets in a new UTS namespace alone.
+/// Names for a UTS namespace of the container's own.
 fn uts_names(value: &Value, namespaces: &Namespaces) -> UtsNames {
-    if namespaces.path(NamespaceKind::Uts).is_none() {
+    if !namespaces.is_private(NamespaceKind::Uts) {
         return UtsNames::default();
     }
     let name = |field: &str| {

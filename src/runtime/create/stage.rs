@@ -17,7 +17,7 @@ use crate::edit::{HookStage, IdMapping, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::rootfs::{Assembly, Stage};
 use crate::runtime::RuntimeError;
-use crate::runtime::child::{ChildPlan, Staging};
+use crate::runtime::child::{ChildPlan, Staging, UtsNames};
 use crate::runtime::console;
 use crate::runtime::fifo::Gate;
 use crate::runtime::lower::{self, Context, Namespaces};
@@ -30,7 +30,9 @@ use crate::runtime::typed;
 /// What the parent keeps of the plan.
 pub(super) struct Kept<'a> {
     /// How the root is put together from what the library makes.
-    pub assembly: Assembly<'a>,
+    pub assembly: Rc<Assembly<'a>>,
+    /// The stage, where the process does that itself.
+    pub made: Option<Rc<OwnedFd>>,
     /// Which of its mounts are idmapped, and how.
     pub id_maps: Vec<(usize, MountIds)>,
     /// The way into the container's cgroup.
@@ -50,7 +52,7 @@ pub(super) fn plan<'a>(
     stage: &'a Stage,
     (view, cgroup): (&'a CgroupView, &Cgroup),
     (dir, state): (&Path, &State),
-) -> Result<(ChildPlan, Kept<'a>)> {
+) -> Result<(ChildPlan<'a>, Kept<'a>)> {
     let value = request.document.value();
     let namespaces = &judged.namespaces;
     let context = Context {
@@ -62,6 +64,10 @@ pub(super) fn plan<'a>(
         namespaces,
         bind_devices: judged.bind_devices,
         rootless: request.caller.is_user(),
+        has_rights: request.caller.is_host_root()
+            && !request.no_pivot
+            && !namespaces.is_private(NamespaceKind::User)
+            && namespaces.is_new(NamespaceKind::Mount),
     };
     let (lowered, tree) = within(judged.joins.mounts(), || {
         let lowered = lower::for_init(value, &context)?;
@@ -77,6 +83,13 @@ pub(super) fn plan<'a>(
     } else {
         (None, None)
     };
+    let assembly = Rc::new(lowered.assembly);
+    let made = match lowered.by_itself {
+        true => Some(Rc::new(stage.make()?)),
+        false => None,
+    };
+    // The library sets them where it has made the namespace.
+    let names_are_ours = lowered.by_itself || namespaces.path(NamespaceKind::Uts).is_some();
     let plan = ChildPlan {
         spec: lowered.spec,
         rootfs: stage.library_root(),
@@ -84,6 +97,8 @@ pub(super) fn plan<'a>(
             preflight: Rc::clone(&judged.preflight),
             stage: stage.clone(),
             tree,
+            made: made.clone(),
+            assembly: lowered.by_itself.then(|| Rc::clone(&assembly)),
         }),
         is_exec: false,
         console: theirs,
@@ -93,7 +108,14 @@ pub(super) fn plan<'a>(
         entry: cgroup.entry()?,
         user_namespace: namespaces.is_private(NamespaceKind::User),
         join: judged.joins.by_the_process()?,
-        uts_names: judged.uts_names.clone(),
+        unshare: match lowered.by_itself {
+            true => new_ones(namespaces, &BY_ITSELF),
+            false => 0,
+        },
+        uts_names: match names_are_ours {
+            true => judged.uts_names.clone(),
+            false => UtsNames::default(),
+        },
         time_namespace: time_offsets(value, namespaces),
         stays_dumpable: request.caller.is_user(),
         keyring: keyring(state)?,
@@ -118,7 +140,8 @@ pub(super) fn plan<'a>(
     // Only those two act inside after the root is put together.
     let acts_inside = request.no_pivot || !judged.hooks(HookStage::CreateContainer).is_empty();
     let kept = Kept {
-        assembly: lowered.assembly,
+        assembly,
+        made,
         id_maps: lowered.id_maps,
         cgroup: if acts_inside {
             cgroup.entry()?
@@ -221,16 +244,27 @@ fn is_callers(request: &CreateRequest<'_>, judged: &Judged) -> Result<bool> {
         .any(|line| line.container_id == 0 && line.host_id == request.caller.uid))
 }
 
+/// Namespaces that a process can make for itself at any time, once it is in the
+/// cgroup that is to be the root of its view.
+const BY_ITSELF: [(NamespaceKind, i32); 4] = [
+    (NamespaceKind::Network, libc::CLONE_NEWNET),
+    (NamespaceKind::Ipc, libc::CLONE_NEWIPC),
+    (NamespaceKind::Uts, libc::CLONE_NEWUTS),
+    (NamespaceKind::Cgroup, libc::CLONE_NEWCGROUP),
+];
+
+/// The flags of those that the container gets new.
+fn new_ones(namespaces: &Namespaces, kinds: &[(NamespaceKind, i32)]) -> i32 {
+    let new = kinds.iter().filter(|(kind, _)| namespaces.is_new(*kind));
+    new.fold(0, |all, (_, flag)| all | flag)
+}
+
 pub(super) fn clone_flags(namespaces: &Namespaces) -> u64 {
-    let mut flags = 0;
-    for (kind, flag) in [
+    let kinds = [
         (NamespaceKind::Pid, libc::CLONE_NEWPID),
         (NamespaceKind::User, libc::CLONE_NEWUSER),
-    ] {
-        if namespaces.is_new(kind) {
-            flags |= u64::from(flag.cast_unsigned());
-        }
-    }
+    ];
+    let mut flags = u64::from(new_ones(namespaces, &kinds).cast_unsigned());
     // Ours to make: mounts are prepared in it before the library runs. Who shares
     // ours leaves it in the end.
     if namespaces.path(NamespaceKind::Mount).is_none() {

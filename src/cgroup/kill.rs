@@ -23,10 +23,14 @@ impl Cgroup {
     /// # Errors
     /// The cgroup has gone ([`CgroupError::Gone`]), or cannot be read.
     pub fn kill_all(&self) -> Result<()> {
-        let send = |pid| kill(pid, Signal::SIGKILL);
         if !self.exists() {
             return Err(CgroupError::Gone);
         }
+        self.kill_there().map_err(|error| self.or_gone(error))
+    }
+
+    fn kill_there(&self) -> Result<()> {
+        let send = |pid| kill(pid, Signal::SIGKILL);
         // On version 2 and in the hybrid's unified hierarchy the kernel does it,
         // since Linux 5.14.
         let path = self.directory("").map(|d| d.join("cgroup.kill"));
@@ -62,6 +66,9 @@ impl Cgroup {
             return Err(CgroupError::Gone);
         }
         if let Err(error) = self.freeze(STANDSTILL) {
+            if !self.exists() {
+                return Err(CgroupError::Gone);
+            }
             tracing::warn!("{error}");
         }
         let pids = self.pids(true);
@@ -71,10 +78,21 @@ impl Cgroup {
                 Err(errno) => tracing::warn!("kill {pid}: {}", reason(&errno.into())),
             }
         }
-        if let Err(error) = self.thaw() {
+        if let Err(error) = self.thaw()
+            && self.exists()
+        {
             tracing::warn!("{error}");
         }
-        pids.map(drop)
+        pids.map(drop).map_err(|error| self.or_gone(error))
+    }
+
+    /// systemd removes a scope's cgroup by itself when the last process of it has
+    /// ended, also under our hands.
+    fn or_gone(&self, error: CgroupError) -> CgroupError {
+        match error.is_absent() && !self.exists() {
+            true => CgroupError::Gone,
+            false => error,
+        }
     }
 
     /// Whether a process is in the version 1 hierarchies but not in the unified

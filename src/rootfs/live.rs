@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 
 use super::errno::{from_pathrs, words};
 use super::lookup::{self, Links};
-use super::mountpoint::{self, metadata};
+use super::mountpoint::{self, metadata, with_exact_modes};
 use super::stage::open_path;
 use super::{is_procfs, nodes};
 use crate::edit::{DeviceKind, DeviceNode};
@@ -126,10 +126,12 @@ impl LiveRoot {
             Seen::Absent => {}
             other => return Err(format!("there is {} in its place", describe(&other))),
         }
-        let (parent, name) = self.parent(&device.path, true)?;
-        nodes::mknod(parent.as_fd(), name.as_os_str(), device)
-            .map_err(|e| format!("make node: {}", words(&e)))?;
-        Ok(true)
+        with_exact_modes(|| {
+            let (parent, name) = self.parent(&device.path, true)?;
+            nodes::mknod(parent.as_fd(), name.as_os_str(), device)
+                .map_err(|e| format!("make node: {}", words(&e)))?;
+            Ok(true)
+        })
     }
 
     /// Removes a node; one that is not there is no error.
@@ -181,21 +183,38 @@ impl LiveRoot {
     /// # Errors
     /// It is of the wrong kind, inside /proc, or cannot be made.
     pub fn place(&self, path: &Path, directory: bool) -> Result<Place, String> {
-        let (target, made) = match lookup::find(self.root.as_fd(), path, Links::Followed) {
-            Ok(found) => (found, false),
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
-                // Nothing is made where a link on the way is refused below.
-                self.parent(path, true)?;
-                let made = mountpoint::create(self.root.as_fd(), path, directory)
-                    .map_err(|e| format!("make a place for it: {}", words(&e)))?;
-                (made, true)
+        let place = match self.find_place(path)? {
+            Some(place) => place,
+            None => {
+                let make = || {
+                    // Nothing is made where a link on the way is refused below.
+                    self.parent(path, true)?;
+                    mountpoint::create(self.root.as_fd(), path, directory)
+                        .map_err(|e| format!("make a place for it: {}", words(&e)))
+                };
+                self.place_at(with_exact_modes(make)?, path, true)?
             }
-            Err(e) => return Err(words(&e)),
         };
-        let found = metadata(target.as_fd()).map_err(|e| words(&e))?;
+        let found = metadata(place.target.as_fd()).map_err(|e| words(&e))?;
         if found.is_dir() != directory {
             return Err("what is there is a directory where a file is wanted, or a file where a directory is".into());
         }
+        Ok(place)
+    }
+
+    /// Finds what a mount is attached to, or may have been.
+    ///
+    /// # Errors
+    /// It is inside /proc, or cannot be looked at.
+    pub fn find_place(&self, path: &Path) -> Result<Option<Place>, String> {
+        match lookup::find(self.root.as_fd(), path, Links::Followed) {
+            Ok(found) => self.place_at(found, path, false).map(Some),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(words(&e)),
+        }
+    }
+
+    fn place_at(&self, target: OwnedFd, path: &Path, made: bool) -> Result<Place, String> {
         if is_procfs(target.as_fd()).map_err(|e| words(&e))? {
             return Err("is inside /proc".into());
         }

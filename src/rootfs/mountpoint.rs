@@ -231,6 +231,15 @@ pub(super) fn create(
     }
 }
 
+/// Does something that makes files, with exactly the modes that it gives them,
+/// whatever the caller's umask is.
+pub(super) fn with_exact_modes<T>(act: impl FnOnce() -> T) -> T {
+    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    let done = act();
+    nix::sys::stat::umask(umask);
+    done
+}
+
 pub(super) fn metadata(fd: BorrowedFd<'_>) -> io::Result<Metadata> {
     File::from(fd.try_clone_to_owned()?).metadata()
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::lookup::{self, Links};
-use super::mountpoint::{create, inside, metadata};
+use super::mountpoint::{create, inside, metadata, with_exact_modes};
 use super::tree::{Tree, open_host};
 use super::{Preflight, RootfsError, is_bind};
 use crate::edit::Mount;
@@ -62,7 +62,7 @@ pub fn make_places(
         if kind == "cgroup" || kind == "cgroup2" || on_tmpfs {
             continue;
         }
-        make_place(root, rootfs, mount)
+        with_exact_modes(|| make_place(root, rootfs, mount))
             .map_err(|e| prepare("create criu restore mountpoint for", &mount.destination, e))?;
     }
     Ok(())

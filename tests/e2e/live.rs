@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
-use crate::common::{Bundle, Config, Container, Output, Sandbox, host, on_each_view, on_host};
+use crate::common::{
+    Bundle, Config, Container, Output, Sandbox, Spawn, host, on_each_view, on_host,
+};
 
 on_each_view![
     a_device_is_given_and_taken_back,
+    the_callers_umask_closes_nothing,
+    what_is_gone_is_not_made_to_be_taken,
     what_another_device_needs_stays,
     a_failed_gift_leaves_nothing,
     heal_gives_the_new_numbers_after_a_driver_was_loaded_again,
@@ -205,6 +209,53 @@ fn a_device_is_given_and_taken_back(sandbox: &Sandbox) {
         twice.stderr.contains("was not given to container"),
         "{twice}"
     );
+    container.delete_force();
+}
+
+fn the_callers_umask_closes_nothing(sandbox: &Sandbox) {
+    let registry = Registry::new(sandbox);
+    let container = running(sandbox, &registry, &[]);
+    let runtime = sandbox.runtime().path.display();
+    let (root, cdi) = (sandbox.root(), registry.dir.display());
+    let command = format!(
+        "umask 077; exec {runtime} --root {} devices --cdi-dir {cdi} {} add {}",
+        root.display(),
+        container.id,
+        name("one")
+    );
+    Spawn::new("/bin/sh", &sandbox.dir().join("closed"))
+        .args(["-c", &command])
+        .output()
+        .succeeded();
+    // Below the mount is what was made for it.
+    let unmount = ["--cap", "CAP_SYS_ADMIN"];
+    let script = "stat -c %a /dev/demo1; umount /demo; stat -c %a /demo";
+    let modes = container
+        .call("exec", &unmount)
+        .args(["/bin/sh", "-c", script])
+        .output()
+        .succeeded();
+    // The node has the mode that it has on the host.
+    assert_eq!(modes.stdout, "644\n755\n", "{modes}");
+    container.delete_force();
+}
+
+fn what_is_gone_is_not_made_to_be_taken(sandbox: &Sandbox) {
+    let registry = Registry::new(sandbox);
+    let container = running(sandbox, &registry, &["one"]);
+    container
+        .call("exec", &["--cap", "CAP_SYS_ADMIN"])
+        .args([
+            "/bin/sh",
+            "-c",
+            "umount /demo && rmdir /demo && rm /dev/demo1",
+        ])
+        .output()
+        .succeeded();
+    change(&container, &registry, "remove", "one").succeeded();
+    let left = container.sh("ls -d /demo /dev/demo1 2>/dev/null");
+    assert_eq!(left.stdout, "", "{left}");
+    assert_eq!(open_made(&container, MAJOR, 1), "EPERM");
     container.delete_force();
 }
 

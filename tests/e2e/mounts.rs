@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
-use crate::common::{Config, Sandbox, on_each_view};
+use crate::common::{Config, Sandbox, on_each_view, skip};
 
 on_each_view![
     a_bind_mount_has_the_flags_that_it_asks_for,
@@ -115,7 +115,7 @@ fn every_flag_of_a_new_file_system_arrives(sandbox: &Sandbox) {
 
 fn a_mount_can_be_changed_by_a_later_entry(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     let volume = sandbox.dir().join("volume");
     fs::create_dir(&volume).unwrap();
@@ -178,7 +178,7 @@ fn a_source_in_the_root_is_an_earlier_mount(sandbox: &Sandbox) {
 
 fn a_source_in_the_root_does_not_leave_it(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     let secret = sandbox.dir().join("secret");
     fs::create_dir(&secret).unwrap();
@@ -220,7 +220,7 @@ fn run_with_own_root(sandbox: &Sandbox, config: &Config) -> crate::common::Outpu
 
 fn a_source_may_be_out_of_the_containers_reach(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     let closed = sandbox.dir().join("closed");
     fs::create_dir_all(closed.join("open")).unwrap();
@@ -246,7 +246,7 @@ fn mapped(config: Config, source: &str, uids: &Value, gids: &Value, options: &[&
 
 fn an_idmapped_mount_shows_mapped_ids(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     let source = sandbox.dir().join("source");
     fs::create_dir(&source).unwrap();
@@ -269,7 +269,7 @@ fn an_idmapped_mount_shows_mapped_ids(sandbox: &Sandbox) {
 
 fn an_idmapped_mount_in_a_user_namespace(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     // Not even searchable by the container's root.
     let closed = sandbox.dir().join("closed");
@@ -300,7 +300,7 @@ fn an_idmapped_mount_in_a_user_namespace(sandbox: &Sandbox) {
 
 fn mappings_reach_submounts_only_when_asked_to(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     let outer = Mounted::tmpfs(sandbox.dir().join("source"), MsFlags::empty());
     let _inner = Mounted::tmpfs(outer.0.join("inner"), MsFlags::empty());
@@ -322,7 +322,7 @@ fn mappings_reach_submounts_only_when_asked_to(sandbox: &Sandbox) {
 
 fn what_cannot_be_mapped_is_refused(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     let dir = sandbox.dir().to_str().unwrap();
     let refusal = |config: Config| sandbox.run_config(&config).exited(1).stderr;
@@ -360,7 +360,7 @@ fn what_cannot_be_mapped_is_refused(sandbox: &Sandbox) {
 
 fn a_bind_mount_takes_no_options_of_a_file_system(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     let dir = sandbox.dir().to_str().unwrap();
     let config = Config::shell("").mount("bind", dir, "/x", &["bind", "size=1m"]);
@@ -370,7 +370,7 @@ fn a_bind_mount_takes_no_options_of_a_file_system(sandbox: &Sandbox) {
 
 fn masked_directories_share_one_file_system(sandbox: &Sandbox) {
     if !sandbox.runtime().is_kusabi() {
-        return;
+        skip!("what only kusabi does");
     }
     let script =
         "stat -c %d /a /b; ls -A /a /b/; touch /a/new; cat /file; grep -c ' /a ' /proc/self/mounts";

@@ -311,11 +311,14 @@ fn detach(reached: &Reached, place: &Place) -> Result<()> {
 }
 
 fn take_mount<'u>(reached: &'u Reached, mount: &Mount, undo: &mut Undo<'u>) -> Result<()> {
-    let directory = is_directory(mount.source.as_deref().unwrap_or(Path::new(""))).unwrap_or(false);
     let place = reached
         .root
-        .place(&mount.destination, directory)
+        .find_place(&mount.destination)
         .map_err(|e| failed(&mount.destination, e))?;
+    let Some(place) = place else {
+        // Nothing to take, nor to put back.
+        return Ok(());
+    };
     detach(reached, &place)?;
     let again = mount.clone();
     undo.push("mount", move || {

@@ -45,9 +45,9 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
         }
         .into());
     }
+    let inhabited = is_inhabited(&state);
     kill_init(&state, status)?;
-    let inhabited = state.init.or(state.restorer);
-    if let (Some(cgroup), Some(_)) = (&state.cgroup, inhabited) {
+    if let (Some(cgroup), true) = (&state.cgroup, inhabited) {
         // Also ends what outlived init where the pid namespace is shared.
         match cgroup.kill_all() {
             // Removed by a delete that was killed.
@@ -57,8 +57,8 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
     }
     point(Step::DeleteKill)?;
     match (&state.cgroup, inhabited) {
-        (Some(cgroup), Some(_)) => cgroup.remove(PATIENCE)?,
-        (Some(cgroup), None) => abandon(cgroup),
+        (Some(cgroup), true) => cgroup.remove(PATIENCE)?,
+        (Some(cgroup), false) => abandon(cgroup),
         (None, _) => {}
     }
     point(Step::DeleteCgroup)?;
@@ -88,10 +88,21 @@ fn give_back(locked: &Locked, state: &State) {
     }
 }
 
-/// Removes the cgroup of a create that was killed before any process was on
-/// record. Such a process has not been released, and ends when its creator does.
-/// Any other process there belongs to a container that has taken the same path
-/// since, and keeps it.
+/// Whether processes in the cgroup are the container's. They are while its init
+/// is there, since no other container is given an inhabited cgroup; afterwards
+/// only where they could outlive it.
+fn is_inhabited(state: &State) -> bool {
+    match state.init {
+        Some(init) => init.is_alive() || !state.private_pid,
+        None => state.restorer.is_some(),
+    }
+}
+
+/// Removes the cgroup of a container that has no process left in it: its init has
+/// ended, and all of its pid namespace with it; or its create was killed before
+/// any process was on record, which then has not been released, and ends when its
+/// creator does. Any process there belongs to a container that has taken the same
+/// path since, and keeps it.
 fn abandon(cgroup: &Cgroup) {
     if let Err(error) = cgroup.remove(UNRELEASED) {
         tracing::warn!("left in place, it is in use: {error}");

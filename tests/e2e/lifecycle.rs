@@ -5,12 +5,13 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{Config, Sandbox, on_each_view};
+use crate::common::{Config, Sandbox, on_each_view, skip};
 
 on_each_view![
     a_container_goes_through_every_status,
     a_killed_container_is_deleted_without_a_trace,
     delete_force_ends_a_running_container,
+    a_dead_container_s_deletion_spares_who_has_its_cgroup,
     an_id_is_used_once,
     start_is_refused_but_when_created,
     commands_on_an_unknown_container_say_that_it_does_not_exist,
@@ -72,6 +73,23 @@ fn delete_force_ends_a_running_container(sandbox: &Sandbox) {
     assert_eq!(container.status(), "running");
     container.delete_force();
     assert_eq!(sandbox.left(), Vec::<String>::new());
+}
+
+fn a_dead_container_s_deletion_spares_who_has_its_cgroup(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        skip!("no other runtime promises it");
+    }
+    let bundle = sandbox.bundle(&Config::new(&["/bin/true"]));
+    let path = bundle.cgroups_path();
+    let dead = sandbox.run_detached(&bundle);
+    dead.wait_for("stopped");
+    let config = Config::sleeper().set("/linux/cgroupsPath", path.as_str());
+    let heir = sandbox.run_detached(&sandbox.bundle(&config));
+    dead.call("delete", &["--force"]).output().succeeded();
+    assert_eq!(dead.call("state", &[]).output().code, Some(1));
+    assert_eq!(heir.status(), "running");
+    heir.sh("true").succeeded();
+    heir.delete_force();
 }
 
 fn an_id_is_used_once(sandbox: &Sandbox) {

@@ -14,7 +14,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, umount2};
-use procfs::process::{MountInfo, Process};
+use procfs::process::{MountInfo, MountOptFields, Process};
 
 use super::lookup::{self, Links};
 use super::stage::{open_path, set_propagation};
@@ -109,6 +109,18 @@ fn copies_below(root: BorrowedFd<'_>, rootfs: &Path) -> io::Result<Vec<(PathBuf,
         .map_err(io::Error::other)?;
     let all: Vec<MountInfo> = all.into_iter().collect();
     let own = mount_id(root)?;
+    // It cannot be copied, and a copy of what it is mounted on comes without it.
+    let unbindable = all.iter().find(|m| {
+        let mut fields = m.opt_fields.iter();
+        fields.any(|field| matches!(field, MountOptFields::Unbindable))
+            && unescaped(&m.mount_point).starts_with(rootfs)
+    });
+    if let Some(mount) = unbindable {
+        return Err(io::Error::other(format!(
+            "{} is unbindable, which only a container with a mount namespace can have",
+            unescaped(&mount.mount_point).display()
+        )));
+    }
     let mut copies = Vec::new();
     for mount in all.iter().filter(|m| m.pid == own && m.mnt_id != own) {
         let place = unescaped(&mount.mount_point);

@@ -18,6 +18,7 @@ use crate::common::{Config, Sandbox, on_each_view, wait_until};
 on_each_view![
     without_a_mount_namespace_the_mounts_are_the_host_s,
     a_creation_that_fails_takes_its_mounts_off,
+    a_mount_that_would_be_lost_is_refused,
     nothing_of_the_host_is_hidden_or_made_over,
     a_terminal_is_there_without_a_mount_namespace,
     a_mount_namespace_can_be_joined,
@@ -135,6 +136,24 @@ fn a_creation_that_fails_takes_its_mounts_off(sandbox: &Sandbox) {
     }
     let config = without(Config::sleeper()).set("/process/args", json!(["/no/such"]));
     sandbox.run_config(&config).exited(1).says("no such file");
+    assert_eq!(propagation(), before);
+}
+
+fn a_mount_that_would_be_lost_is_refused(sandbox: &Sandbox) {
+    own_host();
+    let before = propagation();
+    let config = without(Config::shell("")).mount("tmpfs", "tmpfs", "/outer", &["unbindable"]);
+    sandbox
+        .run_config(&config)
+        .exited(1)
+        .says("/outer is unbindable");
+    let config = without(Config::shell(""))
+        .mount("tmpfs", "tmpfs", "/outer", &[])
+        .mount("tmpfs", "tmpfs", "/outer/inner", &["unbindable"]);
+    sandbox
+        .run_config(&config)
+        .exited(1)
+        .says("/outer/inner is unbindable");
     assert_eq!(propagation(), before);
 }
 

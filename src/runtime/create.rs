@@ -22,6 +22,7 @@ pub(super) use self::judge::check_preserved;
 pub use self::judge::seccomp_cache;
 pub use self::place::verify_filter;
 pub(super) use self::place::{filter_of, install, standing};
+use self::record::Begun;
 use self::stage::Kept;
 pub(super) use self::stage::{id_mappings, keyring};
 use super::RuntimeError;
@@ -37,10 +38,9 @@ use super::inside::Entrance;
 use super::lower;
 use super::mounts;
 use super::network;
-use super::notify;
 use super::root::{self, Finish, Work};
 use super::seccomp;
-use super::state::{CONFIG_FILE, Locked, State, Status, Store, write_atomically};
+use super::state::{Locked, State, Status, Store, write_atomically};
 use super::undo::Undo;
 use crate::document::Document;
 use crate::edit::{HookStage, NamespaceKind};
@@ -113,30 +113,14 @@ pub struct Created {
 /// callers match them.
 pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     let mut undo = Undo::new();
-    if let Some(lease) = request.lease {
-        undo.push("lease", move || Ok(lease.release()?));
-    }
-    let locked = store.claim(request.id)?;
-    let dir = locked.path().to_path_buf();
-    {
-        let dir = dir.clone();
-        undo.push("state directory", move || {
-            fs::remove_dir_all(&dir).map_err(|e| Error::io("remove", &dir, e))
-        });
-    }
-    if request.notify {
-        notify::make_directory(&dir)?;
-    }
-    let judged = Judged::new(store, request)?;
-    let planned = place::plan(request, &judged)?;
-    let mut state = record::initial(request, &judged, planned.1.cgroup())?;
-    locked.write(&state)?;
-    point(Step::CreateState)?;
-
-    write_atomically(&dir.join(CONFIG_FILE), request.document.as_bytes(), 0o600)?;
-    record::plan(request, &dir)?;
-    point(Step::CreateConfig)?;
-
+    let steps = [Step::CreateState, Step::CreateConfig];
+    let Begun {
+        locked,
+        dir,
+        judged,
+        planned,
+        mut state,
+    } = record::begin(store, request, &mut undo, steps)?;
     let steps = [Step::CreateCgroup, Step::CreateFilter];
     let place = place::make(request, planned, &locked, &mut state, &mut undo, steps)?;
 

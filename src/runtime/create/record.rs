@@ -1,18 +1,78 @@
 //! The container's record before there is a container.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use super::CreateRequest;
 use super::judge::Judged;
-use crate::cgroup::Cgroup;
+use super::{CreateRequest, place};
+use crate::cgroup::{Cgroup, Layout, Planned};
 use crate::edit::NamespaceKind;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runtime::RuntimeError;
+use crate::runtime::fault::{Step, point};
 use crate::runtime::identity::Identity;
-use crate::runtime::state::{ORIGINAL_FILE, PLAN_FILE, State, Status, write_atomically};
+use crate::runtime::notify;
+use crate::runtime::state::{
+    CONFIG_FILE, Locked, ORIGINAL_FILE, PLAN_FILE, State, Status, Store, write_atomically,
+};
+use crate::runtime::undo::Undo;
+
+/// A container that is on record, and nowhere else.
+pub(super) struct Begun {
+    /// Its locked directory.
+    pub locked: Locked,
+    /// The same, as a path.
+    pub dir: PathBuf,
+    /// What its configuration comes to.
+    pub judged: Judged,
+    /// The cgroup that it will have.
+    pub planned: (Layout, Planned),
+    /// Its record.
+    pub state: State,
+}
+
+/// Claims the id, judges the configuration and puts both on record; what undoes
+/// that goes to `undo`. `steps` are the caller's names for the record and for the
+/// configuration beside it.
+pub(super) fn begin<'a>(
+    store: &Store,
+    request: &CreateRequest<'a>,
+    undo: &mut Undo<'a>,
+    steps: [Step; 2],
+) -> Result<Begun> {
+    if let Some(lease) = request.lease {
+        undo.push("lease", move || Ok(lease.release()?));
+    }
+    let locked = store.claim(request.id)?;
+    let dir = locked.path().to_path_buf();
+    {
+        let dir = dir.clone();
+        undo.push("state directory", move || {
+            fs::remove_dir_all(&dir).map_err(|e| Error::io("remove", &dir, e))
+        });
+    }
+    if request.notify {
+        notify::make_directory(&dir)?;
+    }
+    let judged = Judged::new(store, request)?;
+    let planned = place::plan(request, &judged)?;
+    let state = initial(request, &judged, planned.1.cgroup())?;
+    locked.write(&state)?;
+    point(steps[0])?;
+    write_atomically(&dir.join(CONFIG_FILE), request.document.as_bytes(), 0o600)?;
+    plan(request, &dir)?;
+    point(steps[1])?;
+    Ok(Begun {
+        locked,
+        dir,
+        judged,
+        planned,
+        state,
+    })
+}
 
 /// Keeps the plan, and what it was made for, for those who ask for reasons later.
-pub(super) fn plan(request: &CreateRequest<'_>, dir: &Path) -> Result<()> {
+fn plan(request: &CreateRequest<'_>, dir: &Path) -> Result<()> {
     write_atomically(&dir.join(PLAN_FILE), request.plan, 0o600)?;
     match request.original {
         Some(original) => write_atomically(&dir.join(ORIGINAL_FILE), original, 0o600),
@@ -22,11 +82,7 @@ pub(super) fn plan(request: &CreateRequest<'_>, dir: &Path) -> Result<()> {
 
 /// Status creating, by this process, now. `cgroup` is not made yet: whatever
 /// kills us, delete knows what to remove.
-pub(super) fn initial(
-    request: &CreateRequest<'_>,
-    judged: &Judged,
-    cgroup: &Cgroup,
-) -> Result<State> {
+fn initial(request: &CreateRequest<'_>, judged: &Judged, cgroup: &Cgroup) -> Result<State> {
     let me = i32::try_from(std::process::id()).unwrap_or_default();
     let creator = Identity::of(me).ok_or_else(|| {
         RuntimeError::Refused("/proc does not show this process; is it mounted?".into())
@@ -69,7 +125,7 @@ pub(super) fn initial(
 /// Init has ours, unless it has a terminal.
 fn descriptors(terminal: bool) -> Vec<String> {
     let name = |fd: u8| {
-        let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+        let link = fs::read_link(format!("/proc/self/fd/{fd}"));
         link.map_or_else(|_| String::new(), |l| l.to_string_lossy().into_owned())
     };
     if terminal {

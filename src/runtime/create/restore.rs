@@ -13,7 +13,8 @@ use nix::mount::MsFlags;
 
 use super::CreateRequest;
 use super::judge::Judged;
-use super::{place, record};
+use super::place;
+use super::record::{self, Begun};
 use crate::cgroup::Cgroup;
 use crate::document::Document;
 use crate::edit::{HookStage, NamespaceKind};
@@ -29,7 +30,7 @@ use crate::runtime::hooks;
 use crate::runtime::identity::Identity;
 use crate::runtime::lower_mounts::CgroupView;
 use crate::runtime::state::write_atomically;
-use crate::runtime::state::{CONFIG_FILE, Locked, State, Status, Store};
+use crate::runtime::state::{Locked, State, Status, Store};
 use crate::runtime::undo::Undo;
 use crate::runtime::{RuntimeError, birth, console};
 use crate::sys::fsmount;
@@ -71,27 +72,16 @@ pub fn restore(
     restore: &RestoreOptions,
 ) -> Result<Restored> {
     let mut undo = Undo::new();
-    if let Some(lease) = request.lease {
-        undo.push("lease", move || Ok(lease.release()?));
-    }
-    let locked = store.claim(request.id)?;
-    let dir = locked.path().to_path_buf();
-    {
-        let dir = dir.clone();
-        undo.push("state directory", move || {
-            fs::remove_dir_all(&dir).map_err(|e| Error::io("remove", &dir, e))
-        });
-    }
-    let judged = Judged::new(store, request)?;
-    criu::check_mounts(&judged.namespaces)?;
     let version = criu::version()?;
-    let planned = place::plan(request, &judged)?;
-    let mut state = record::initial(request, &judged, planned.1.cgroup())?;
-    locked.write(&state)?;
-    point(Step::RestoreState)?;
-    write_atomically(&dir.join(CONFIG_FILE), request.document.as_bytes(), 0o600)?;
-    record::plan(request, &dir)?;
-    point(Step::RestoreConfig)?;
+    let steps = [Step::RestoreState, Step::RestoreConfig];
+    let Begun {
+        locked,
+        dir,
+        judged,
+        planned,
+        mut state,
+    } = record::begin(store, request, &mut undo, steps)?;
+    criu::check_mounts(&judged.namespaces)?;
     let steps = [Step::RestoreCgroup, Step::RestoreFilter];
     let place = place::make(request, planned, &locked, &mut state, &mut undo, steps)?;
     let (view, cgroup) = (place.view, place.cgroup);

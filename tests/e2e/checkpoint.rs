@@ -30,9 +30,9 @@ on_each_view![
     what_cannot_be_checkpointed_is_refused_and_runs_on,
 ];
 
-/// Counts once a tick in a file, until it is told to end.
-const COUNT: &str = "i=0; while [ ! -e /tmp/end ]; do i=$((i+1)); echo $i > /tmp/count; \
-                     usleep 20000; done; exit 7";
+/// Counts once a tick in a file, which is never seen empty, until it is told to end.
+const COUNT: &str = "i=0; while [ ! -e /tmp/end ]; do i=$((i+1)); echo $i > /tmp/new; \
+                     mv /tmp/new /tmp/count; usleep 20000; done; exit 7";
 
 /// A running counter, with the null device for output: CRIU cannot know a file
 /// of the host's.

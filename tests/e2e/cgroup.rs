@@ -154,9 +154,10 @@ fn limits_are_set_and_updated(sandbox: &Sandbox) {
                 "/linux/resources/cpu",
                 json!({"shares": 1024, "quota": 500_000, "period": 1_000_000}),
             ),
-            &["--cpu-period", "900000"],
+            // Whole percents, because systemd knows no others.
+            &["--cpu-period", "625000"],
             [
-                (["cpu.cfs_period_us", "cpu.max"], "1000000", "900000"),
+                (["cpu.cfs_period_us", "cpu.max"], "1000000", "625000"),
                 (["cpu.cfs_quota_us", "cpu.max"], "500000", "500000"),
             ],
         ),

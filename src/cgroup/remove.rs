@@ -42,6 +42,19 @@ impl Cgroup {
         failed.map_or(Ok(()), |error| Err(CgroupError::Remove(Box::new(error))))
     }
 
+    /// [`Cgroup::remove`] for a container that can have no process left: one that
+    /// is there is another container's, which has taken the same cgroup, and of
+    /// that nothing is removed.
+    ///
+    /// # Errors
+    /// As [`Cgroup::remove`]; [`CgroupError::NotEmpty`] when `patience` has passed.
+    pub fn remove_empty(&self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        self.wait_empty(deadline)
+            .map_err(|error| CgroupError::Remove(Box::new(error)))?;
+        self.remove(patience)
+    }
+
     /// Takes back what [`Cgroup::create`] made, and nothing that was there
     /// before. What is in use stays; there is nobody to tell.
     pub fn undo(&self) {
@@ -61,11 +74,20 @@ impl Cgroup {
     /// Lets systemd stop the unit once no process is left in it. Who is still
     /// there may be another container's, which has taken the name since.
     fn stop_unit(&self, unit: &Unit, deadline: Instant) -> Result<()> {
+        self.wait_empty(deadline)?;
+        if unit.is_slice() {
+            // Others may be in it; and it goes when nobody is.
+            return Ok(());
+        }
+        Ok(unit.stop()?)
+    }
+
+    fn wait_empty(&self, deadline: Instant) -> Result<()> {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.pids(true) {
-                Err(e) if e.is_absent() => break,
-                Ok(pids) if pids.is_empty() => break,
+                Err(e) if e.is_absent() => return Ok(()),
+                Ok(pids) if pids.is_empty() => return Ok(()),
                 Ok(pids) if Instant::now() >= deadline => {
                     return Err(CgroupError::NotEmpty { count: pids.len() });
                 }
@@ -75,11 +97,6 @@ impl Cgroup {
             std::thread::sleep(pause);
             pause = (pause + pause / 8).min(LAST_PAUSE);
         }
-        if unit.is_slice() {
-            // Others may be in it; and it goes when nobody is.
-            return Ok(());
-        }
-        Ok(unit.stop()?)
     }
 
     /// `/pod` in `/pod/container` may have become somebody else's parent: then

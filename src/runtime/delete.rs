@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::RuntimeError;
 use super::fault::{Step, point};
 use super::hooks;
+use super::identity::Identity;
 use super::state::{Locked, State, Status};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::edit::HookStage;
@@ -56,10 +57,11 @@ pub fn delete(locked: Locked, force: bool) -> Result<()> {
         }
     }
     point(Step::DeleteKill)?;
-    match (&state.cgroup, inhabited) {
-        (Some(cgroup), true) => cgroup.remove(PATIENCE)?,
-        (Some(cgroup), false) => abandon(cgroup),
-        (None, _) => {}
+    match &state.cgroup {
+        Some(cgroup) if inhabited => cgroup.remove(PATIENCE)?,
+        Some(cgroup) if state.init.is_some() => cgroup.remove_empty(UNRELEASED)?,
+        Some(cgroup) => abandon(cgroup),
+        None => {}
     }
     point(Step::DeleteCgroup)?;
     if let Some(group) = &state.resctrl {
@@ -92,19 +94,21 @@ fn give_back(locked: &Locked, state: &State) {
 /// is there, since no other container is given an inhabited cgroup; afterwards
 /// only where they could outlive it.
 fn is_inhabited(state: &State) -> bool {
-    match state.init {
-        Some(init) => init.is_alive() || !state.private_pid,
-        None => state.restorer.is_some(),
+    match (state.init, state.restorer) {
+        (None, restorer) => restorer.is_some(),
+        (Some(init), restorer) => {
+            let alive = |process: Identity| process.is_alive();
+            !state.private_pid || alive(init) || restorer.is_some_and(alive)
+        }
     }
 }
 
-/// Removes the cgroup of a container that has no process left in it: its init has
-/// ended, and all of its pid namespace with it; or its create was killed before
-/// any process was on record, which then has not been released, and ends when its
-/// creator does. Any process there belongs to a container that has taken the same
-/// path since, and keeps it.
+/// Removes the cgroup of a create that was killed before any process was on
+/// record. Such a process has not been released, and ends when its creator does.
+/// Any other process there belongs to a container that has taken the same path
+/// since, and keeps it.
 fn abandon(cgroup: &Cgroup) {
-    if let Err(error) = cgroup.remove(UNRELEASED) {
+    if let Err(error) = cgroup.remove_empty(UNRELEASED) {
         tracing::warn!("left in place, it is in use: {error}");
     }
 }

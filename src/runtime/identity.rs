@@ -1,6 +1,7 @@
 //! Processes by pid *and* start time, so that a recycled pid is never taken for
 //! a container.
 
+use procfs::process::{Process, Stat};
 use serde::{Deserialize, Serialize};
 
 /// A process that cannot be confused with a later one of the same pid.
@@ -27,16 +28,22 @@ impl Identity {
     /// `None` when there is no such process.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        read(pid).map(|(start_time, _)| Self { pid, start_time })
+        read(pid).map(|found| Self {
+            pid,
+            start_time: found.starttime,
+        })
     }
 
-    /// Whether the process still runs. Zombies and dead processes do not.
+    /// Whether the process still runs. Zombies and dead processes do not; but one
+    /// whose first thread alone has ended does, though it is shown as a zombie.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         match read(self.pid) {
-            Some((start, 'Z' | 'X' | 'x')) if start == self.start_time => Liveness::Gone,
-            Some((start, _)) if start == self.start_time => Liveness::Alive,
-            _ => Liveness::Gone,
+            Some(found) if found.starttime != self.start_time => Liveness::Gone,
+            Some(found) if matches!(found.state, 'X' | 'x') => Liveness::Gone,
+            Some(found) if found.state == 'Z' && found.num_threads < 2 => Liveness::Gone,
+            Some(_) => Liveness::Alive,
+            None => Liveness::Gone,
         }
     }
 
@@ -47,9 +54,8 @@ impl Identity {
     }
 }
 
-fn read(pid: i32) -> Option<(u64, char)> {
-    let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
-    Some((stat.starttime, stat.state))
+fn read(pid: i32) -> Option<Stat> {
+    Process::new(pid).ok()?.stat().ok()
 }
 
 #[cfg(test)]

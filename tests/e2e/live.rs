@@ -16,6 +16,7 @@ on_each_view![
     a_device_is_given_and_taken_back,
     the_callers_umask_closes_nothing,
     what_is_gone_is_not_made_to_be_taken,
+    what_is_in_the_way_does_not_keep_a_device,
     what_another_device_needs_stays,
     a_failed_gift_leaves_nothing,
     heal_gives_the_new_numbers_after_a_driver_was_loaded_again,
@@ -256,6 +257,21 @@ fn what_is_gone_is_not_made_to_be_taken(sandbox: &Sandbox) {
     let left = container.sh("ls -d /demo /dev/demo1 2>/dev/null");
     assert_eq!(left.stdout, "", "{left}");
     assert_eq!(open_made(&container, MAJOR, 1), "EPERM");
+    container.delete_force();
+}
+
+fn what_is_in_the_way_does_not_keep_a_device(sandbox: &Sandbox) {
+    let registry = Registry::new(sandbox);
+    let container = running(sandbox, &registry, &["one"]);
+    assert_eq!(open_made(&container, MAJOR, 1), "ENXIO");
+    container
+        .sh("rm /dev/demo1 && echo mine > /dev/demo1")
+        .succeeded();
+    let out = change(&container, &registry, "remove", "one").succeeded();
+    out.says("left in place: /dev/demo1 in the container: there is another file");
+    assert_eq!(open_made(&container, MAJOR, 1), "EPERM");
+    assert_eq!(container.sh("cat /dev/demo1").stdout, "mine\n");
+    assert_eq!(report(&container)["devices"], json!([]));
     container.delete_force();
 }
 

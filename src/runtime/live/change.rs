@@ -129,12 +129,19 @@ fn carry_out_over(impostors: &[DeviceNode], change: Change<'_>) -> Result<()> {
         allow(locked, cgroup, state, &filter, &mut record, &mut undo)?;
     }
     point(Step::ChangeFilter)?;
+    // The filter keeps it from the device by now. That must not be undone because
+    // the container has put something in the way here, so it is only told.
+    let left = |taken: Result<()>| {
+        if let Err(error) = taken {
+            tracing::warn!("left in place: {error}");
+        }
+    };
     for mount in mounted.iter().filter(|mount| !mounts.contains(mount)) {
-        take_mount(&reached, mount, &mut undo)?;
+        left(take_mount(&reached, mount, &mut undo));
     }
     for node in &gone {
         if !wanted.iter().any(|other| other.path == node.path) {
-            take_node(&reached, node, &mut undo)?;
+            left(take_node(&reached, node, &mut undo));
         }
     }
     point(Step::ChangeTaken)?;

@@ -283,7 +283,7 @@ fn unified(cgroup: &mut Cgroup, places: &[Place], lenient: bool) -> Result<()> {
 fn enable(directory: &Path, controllers: &str, resources: &Resources) {
     let path = directory.join("cgroup.subtree_control");
     let enabled = file::read(&path).unwrap_or_default();
-    let missing: Vec<String> = controllers
+    let mut missing: Vec<String> = controllers
         .split_whitespace()
         .filter(|c| !enabled.split_whitespace().any(|e| e == *c))
         .map(|c| format!("+{c}"))
@@ -294,10 +294,10 @@ fn enable(directory: &Path, controllers: &str, resources: &Resources) {
     match file::write(&path, &missing.join(" ")) {
         Ok(()) => return,
         // It has processes, and would be made threaded by those controllers that
-        // take it nevertheless: not for limits that nobody asks for.
-        Err(e) if e.errno() == Some(Errno::EBUSY) && !resources.needs_any(controllers) => {
+        // take it nevertheless: not by those for which nobody asks for a limit.
+        Err(e) if e.errno() == Some(Errno::EBUSY) => {
             tracing::debug!("{e}");
-            return;
+            missing.retain(|one| resources.needs_any(&one[1..]));
         }
         Err(_) => {}
     }

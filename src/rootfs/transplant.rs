@@ -112,8 +112,7 @@ fn copies_below(root: BorrowedFd<'_>, rootfs: &Path) -> io::Result<Vec<(PathBuf,
     // It cannot be copied, and a copy of what it is mounted on comes without it.
     let unbindable = all.iter().find(|m| {
         let mut fields = m.opt_fields.iter();
-        fields.any(|field| matches!(field, MountOptFields::Unbindable))
-            && unescaped(&m.mount_point).starts_with(rootfs)
+        fields.any(|field| matches!(field, MountOptFields::Unbindable)) && is_above(&all, own, m)
     });
     if let Some(mount) = unbindable {
         return Err(io::Error::other(format!(
@@ -134,6 +133,21 @@ fn copies_below(root: BorrowedFd<'_>, rootfs: &Path) -> io::Result<Vec<(PathBuf,
         }
     }
     Ok(copies)
+}
+
+/// Whether a mount is on another one, or on one that is.
+fn is_above(all: &[MountInfo], lowest: i32, mount: &MountInfo) -> bool {
+    let mut parents = vec![mount.mnt_id];
+    let mut id = mount.pid;
+    // An initramfs' root is its own parent.
+    while !parents.contains(&id) {
+        if id == lowest {
+            return true;
+        }
+        parents.push(id);
+        id = all.iter().find(|m| m.mnt_id == id).map_or(id, |m| m.pid);
+    }
+    false
 }
 
 /// Whether a mount is another one, or lies upon it at the same place.

@@ -259,17 +259,19 @@ impl Newborn {
             .map_err(|e| RuntimeError::syscall("release the container's process", e).into())
     }
 
-    /// Talks with the process until it waits at the gate (init) or has become
-    /// the program (`exec`).
+    /// Talks with the process until it waits at the gate (init, which `parks`) or
+    /// has become the program (`exec`).
     ///
     /// `on_hooks` runs when the root file system is prepared but not yet entered;
     /// `on_listener` takes the seccomp listener; `on_terminal` takes the terminal
     /// from its socket, and the process waits until that has been set up.
     ///
     /// # Errors
-    /// The process's own one-line reason, or an error of a callback.
+    /// The process's own one-line reason, or an error of a callback; that it was
+    /// killed before it got to the gate.
     pub fn wait_ready(
         &mut self,
+        parks: bool,
         mut on_hooks: impl FnMut() -> Result<()>,
         mut on_listener: impl FnMut(OwnedFd) -> Result<()>,
         mut on_terminal: impl FnMut() -> Result<()>,
@@ -291,8 +293,14 @@ impl Newborn {
             let (bytes, fd) = recv_fd(self.sync.as_fd(), 64 << 10)
                 .map_err(|e| RuntimeError::syscall("listen to the container's process", e))?;
             match (bytes.first(), fd) {
-                // End of file: it has become the program, or was killed.
-                (None, _) | (Some(&message::PARKED), _) => return Ok(()),
+                (Some(&message::PARKED), _) => return Ok(()),
+                // End of file: it was killed, or has become the program.
+                (None, _) if parks => {
+                    return Err(
+                        RuntimeError::Init("the container's process was killed".into()).into(),
+                    );
+                }
+                (None, _) => return Ok(()),
                 (Some(&message::LISTENER), Some(listener)) => {
                     on_listener(listener)?;
                     self.acknowledge()?;

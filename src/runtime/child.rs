@@ -29,6 +29,7 @@ use super::lsm;
 use super::mounts::change_root_to;
 use super::tail::{self, Ends, Plan, Tail};
 use crate::cgroup::Entry;
+use crate::edit::NamespaceKind;
 use crate::rootfs::{Assembly, IdMaps, OwnRights, Preflight, RootfsError, Stage};
 use crate::sys;
 
@@ -57,8 +58,9 @@ pub struct ChildPlan<'a> {
     pub user_namespace: bool,
     /// Namespaces to join: a descriptor and `CLONE_NEW*` flags.
     pub join: Vec<(OwnedFd, i32)>,
-    /// Namespaces to make, `CLONE_NEW*`, which the library then does not.
-    pub unshare: i32,
+    /// Namespaces to make, each with its `CLONE_NEW*`, which the library then does
+    /// not.
+    pub unshare: Vec<(NamespaceKind, i32)>,
     /// Names to set once they are joined or made.
     pub uts_names: UtsNames,
     /// A new time namespace, with the lines of `timens_offsets`.
@@ -176,7 +178,9 @@ fn before_library(
         .join()
         .map_err(|(index, errno)| plan.entry.failed(index, errno).to_string())?;
     drop(plan.entry);
-    if plan.is_exec {
+    // Nobody in a namespace that is joined may look into this process. In a user
+    // namespace the parent has its maps to write first.
+    if plan.is_exec || !(plan.user_namespace || plan.stays_dumpable) {
         not_dumpable()?;
     }
     plan.tail.attributes.apply_initial_affinity()?;
@@ -189,14 +193,9 @@ fn before_library(
     if plan.user_namespace {
         become_namespace_root(plan.tail.keep_groups)?;
     }
-    if plan.unshare != 0 {
-        sys::process::unshare(plan.unshare).map_err(|e| {
-            format!(
-                "unshare namespaces ({:#x}): {}",
-                plan.unshare,
-                e.kind_text()
-            )
-        })?;
+    for (kind, flag) in &plan.unshare {
+        sys::process::unshare(*flag)
+            .map_err(|e| format!("unshare {} namespace: {}", kind.key(), e.kind_text()))?;
     }
     plan.uts_names.set()?;
     // Becoming another user has changed it.

@@ -42,6 +42,7 @@ use super::root::{self, Finish, Work};
 use super::seccomp;
 use super::state::{Locked, State, Status, Store, write_atomically};
 use super::undo::Undo;
+use crate::cgroup::Cgroup;
 use crate::document::Document;
 use crate::edit::{HookStage, NamespaceKind};
 use crate::error::{Error, Result};
@@ -300,8 +301,8 @@ fn attend(
         Ok(())
     };
     newborn
-        .wait_ready(on_hooks, on_listener, on_terminal)
-        .map_err(process_failed)?;
+        .wait_ready(true, on_hooks, on_listener, on_terminal)
+        .map_err(|error| process_failed(error, state.cgroup.as_ref()))?;
     Ok(console)
 }
 
@@ -313,7 +314,12 @@ fn duplicate(newborn: &Newborn) -> Result<OwnedFd> {
 }
 
 /// runc's words for a process that did not come up.
-fn process_failed(error: Error) -> Error {
+fn process_failed(error: Error, cgroup: Option<&Cgroup>) -> Error {
+    // The cgroup is new: whoever was killed in it was the process.
+    if cgroup.is_some_and(|cgroup| cgroup.oom_kills().is_ok_and(|kills| kills > 0)) {
+        let text = "container init was OOM-killed (memory limit too low?)";
+        return RuntimeError::Init(text.into()).into();
+    }
     match error {
         Error::Runtime(RuntimeError::Init(text)) => RuntimeError::Init(format!(
             "unable to start container process: error during container init: {text}"

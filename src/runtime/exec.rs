@@ -243,6 +243,7 @@ pub fn exec(
     let mut console = None;
     newborn
         .wait_ready(
+            false,
             || Ok(()),
             |fd| {
                 let text = |name: &str| profile[name].as_str().unwrap_or_default();
@@ -344,7 +345,7 @@ fn child_plan(
         } else {
             vec![(target, flags)]
         },
-        unshare: 0,
+        unshare: Vec::new(),
         uts_names: UtsNames::default(),
         time_namespace: None,
         stays_dumpable: false,

@@ -18,6 +18,7 @@ pub mod container;
 pub mod criu;
 pub mod host;
 pub mod process;
+pub mod program;
 pub mod runtime;
 pub mod sandbox;
 pub mod skip;

@@ -1,11 +1,9 @@
 //! System call filters: what they answer, and what stands when they deny what the
 //! runtime itself would like to call.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-
 use serde_json::{Value, json};
 
+use crate::common::program::write_program;
 use crate::common::{Config, Sandbox, on_each_view, skip};
 
 on_each_view![
@@ -54,8 +52,6 @@ fn only(names: &[&str]) -> Value {
 /// An x86-64 executable that makes one system call without arguments and exits
 /// with the error's number.
 fn caller_of(number: u32) -> Vec<u8> {
-    const BASE: u64 = 0x40_0000;
-    const HEADERS: u64 = 64 + 56;
     let mut code = vec![0xb8]; // mov eax, number
     code.extend(number.to_le_bytes());
     code.extend([
@@ -65,22 +61,7 @@ fn caller_of(number: u32) -> Vec<u8> {
         0xb8, 60, 0, 0, 0, // mov eax, exit
         0x0f, 0x05, // syscall
     ]);
-    let size = HEADERS + code.len() as u64;
-    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    // e_type EXEC, e_machine x86-64, e_version, e_entry, e_phoff, e_shoff.
-    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-    file.extend((BASE + HEADERS).to_le_bytes());
-    file.extend(64_u64.to_le_bytes());
-    file.extend(0_u64.to_le_bytes());
-    // e_flags, e_ehsize, e_phentsize, e_phnum, and no sections.
-    file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
-    // One loadable segment, readable and executable.
-    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
-    for word in [0, BASE, BASE, size, size, 0x1000] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend(code);
-    file
+    code
 }
 
 /// Programs that hear EPERM take it for a decision; ENOSYS makes them do without.
@@ -92,8 +73,7 @@ fn calls_newer_than_the_profile_get_enosys(sandbox: &Sandbox) {
     let bundle = sandbox.bundle(&config);
     let program = bundle.rootfs().join("caller");
     let answers = |number: u32, errno: i32| {
-        fs::write(&program, caller_of(number)).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, &caller_of(number));
         // Twice: compiled, and from the cache.
         sandbox.run(&bundle).exited(errno);
         sandbox.run(&bundle).exited(errno);

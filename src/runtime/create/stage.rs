@@ -66,6 +66,7 @@ pub(super) fn plan<'a>(
         rootless: request.caller.is_user(),
         has_rights: request.caller.is_host_root()
             && !request.no_pivot
+            && has_time(value)
             && !namespaces.is_private(NamespaceKind::User)
             && namespaces.is_new(NamespaceKind::Mount),
     };
@@ -109,8 +110,8 @@ pub(super) fn plan<'a>(
         user_namespace: namespaces.is_private(NamespaceKind::User),
         join: judged.joins.by_the_process()?,
         unshare: match lowered.by_itself {
-            true => new_ones(namespaces, &BY_ITSELF),
-            false => 0,
+            true => new_ones(namespaces, &BY_ITSELF).collect(),
+            false => Vec::new(),
         },
         uts_names: match names_are_ours {
             true => judged.uts_names.clone(),
@@ -244,6 +245,15 @@ fn is_callers(request: &CreateRequest<'_>, judged: &Judged) -> Result<bool> {
         .any(|line| line.container_id == 0 && line.host_id == request.caller.uid))
 }
 
+/// Whether the container's processor quota leaves room for the few milliseconds
+/// that its root takes. A helper is not bound by it.
+fn has_time(value: &Value) -> bool {
+    const ROOM: i64 = 10_000;
+    let resources = &value["linux"]["resources"];
+    let quota = resources["cpu"]["quota"].as_i64().unwrap_or(0);
+    (quota <= 0 || quota >= ROOM) && resources["unified"]["cpu.max"].is_null()
+}
+
 /// Namespaces that a process can make for itself at any time, once it is in the
 /// cgroup that is to be the root of its view.
 const BY_ITSELF: [(NamespaceKind, i32); 4] = [
@@ -253,10 +263,13 @@ const BY_ITSELF: [(NamespaceKind, i32); 4] = [
     (NamespaceKind::Cgroup, libc::CLONE_NEWCGROUP),
 ];
 
-/// The flags of those that the container gets new.
-fn new_ones(namespaces: &Namespaces, kinds: &[(NamespaceKind, i32)]) -> i32 {
+/// Those of them that the container gets new.
+fn new_ones(
+    namespaces: &Namespaces,
+    kinds: &[(NamespaceKind, i32)],
+) -> impl Iterator<Item = (NamespaceKind, i32)> {
     let new = kinds.iter().filter(|(kind, _)| namespaces.is_new(*kind));
-    new.fold(0, |all, (_, flag)| all | flag)
+    new.copied()
 }
 
 pub(super) fn clone_flags(namespaces: &Namespaces) -> u64 {
@@ -264,7 +277,8 @@ pub(super) fn clone_flags(namespaces: &Namespaces) -> u64 {
         (NamespaceKind::Pid, libc::CLONE_NEWPID),
         (NamespaceKind::User, libc::CLONE_NEWUSER),
     ];
-    let mut flags = u64::from(new_ones(namespaces, &kinds).cast_unsigned());
+    let mut flags = new_ones(namespaces, &kinds)
+        .fold(0, |all, (_, flag)| all | u64::from(flag.cast_unsigned()));
     // Ours to make: mounts are prepared in it before the library runs. Who shares
     // ours leaves it in the end.
     if namespaces.path(NamespaceKind::Mount).is_none() {

@@ -253,10 +253,14 @@ impl Newborn {
     /// Lets the process go on, once id maps and limits are set.
     ///
     /// # Errors
-    /// `EPIPE` when it is gone.
+    /// The kernel's; not that it is gone, whose reason [`Newborn::wait_ready`] reads.
     pub fn release(&self) -> Result<()> {
-        send_fd(self.sync.as_fd(), b"r", None)
-            .map_err(|e| RuntimeError::syscall("release the container's process", e).into())
+        match send_fd(self.sync.as_fd(), b"r", None) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(RuntimeError::syscall("release the container's process", e).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Talks with the process until it waits at the gate (init, which `parks`) or

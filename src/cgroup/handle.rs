@@ -96,6 +96,41 @@ impl Cgroup {
         self.write(&self.resources)
     }
 
+    /// [`Cgroup::apply`] for a cgroup with a scope's keeper in it, besides whom there
+    /// has to be room for the process that is born. To be followed by
+    /// [`Cgroup::apply_without_keeper`].
+    ///
+    /// # Errors
+    /// As [`Cgroup::apply`].
+    pub fn apply_with_keeper(&self) -> Result<()> {
+        self.write(self.with_room().as_ref().unwrap_or(&self.resources))
+    }
+
+    /// Sets what [`Cgroup::apply_with_keeper`] could not, once the keeper has gone.
+    ///
+    /// # Errors
+    /// As [`Cgroup::apply`].
+    pub fn apply_without_keeper(&self) -> Result<()> {
+        match self.with_room() {
+            Some(_) => self.apply(),
+            None => Ok(()),
+        }
+    }
+
+    /// The limits with room for two processes, if they are systemd's to set and
+    /// have less.
+    fn with_room(&self) -> Option<Resources> {
+        const ROOM: i64 = 2;
+        let too_few = self
+            .resources
+            .pids
+            .is_some_and(|pids| (0..ROOM).contains(&pids));
+        (too_few && matches!(self.driver, Driver::Systemd(_))).then(|| Resources {
+            pids: Some(ROOM),
+            ..self.resources.clone()
+        })
+    }
+
     /// Changes the limits that `update` (a `linux.resources` object) names, and
     /// remembers them; device access is never touched. The caller stores `self`.
     ///

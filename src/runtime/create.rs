@@ -141,6 +141,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     });
     place.cgroup.adopt(newborn.pid, None)?;
     drop(place.keeper);
+    place.cgroup.apply_without_keeper()?;
     state.init = Identity::of(newborn.pid);
     locked.write(&state)?;
     point(Step::CreateProcess)?;

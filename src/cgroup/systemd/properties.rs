@@ -158,7 +158,13 @@ fn weight_v2(resources: &Resources, version: u32, limits: &mut Limits) {
     let idle = resources.cpu.idle == Some(1) && version >= CPU_IDLE;
     let shares = set(&resources.cpu.shares).map(cpu_weight);
     if idle && shares.is_some() {
-        tracing::warn!("linux.resources.cpu: an idle cgroup has no shares, which are ignored");
+        tracing::warn!(
+            "linux.resources.cpu: unable to apply both shares and idle, shares are ignored"
+        );
+    }
+    if idle {
+        // The kernel refuses a weight for an idle cgroup.
+        limits.resources.cpu.shares = None;
     }
     limits.push("CPUWeight", if idle { Some(0) } else { shares });
 }
@@ -258,6 +264,11 @@ fn unified(resources: &Resources, version: u32, limits: &mut Limits) -> Result<(
         .unified
         .iter()
         .any(|(file, value)| file == "cpu.idle" && value.trim() == "1" && version >= CPU_IDLE);
+    if idle {
+        limits.resources.cpu.shares = None;
+        let files = &mut limits.resources.unified;
+        files.retain(|(file, _)| file != "cpu.weight");
+    }
     for (file, value) in &resources.unified {
         let value = value.trim();
         let bad = |reason: &str| {
@@ -310,7 +321,9 @@ fn unified(resources: &Resources, version: u32, limits: &mut Limits) -> Result<(
             "cpu.idle" if idle => limits.push(property, Some(0)),
             "cpu.idle" => {}
             "cpu.weight" if idle => {
-                tracing::warn!("unified: an idle cgroup has no weight, which is ignored");
+                tracing::warn!(
+                    "unified: unable to apply both cpu.weight and cpu.idle, cpu.weight is ignored"
+                );
             }
             "cpu.weight" => limits.push(property, Some(number(value)?)),
             "pids.max" => limits.push(property, Some(or_max(value)?.max(1))),
@@ -428,6 +441,17 @@ mod tests {
         assert_eq!(said(&resources, true, 251), ["CPUWeight=100"]);
         let back = json!({"cpu": {"idle": 0}});
         assert!(said(&back, true, 252).is_empty());
+        for idle in [
+            resources,
+            json!({"cpu": {"shares": 1024}, "unified": {"cpu.idle": "1", "cpu.weight": "8"}}),
+        ] {
+            let resources = Resources::parse(&idle).unwrap();
+            let written = limits(&resources, true, 252).unwrap().resources;
+            assert_eq!(written.cpu.shares, None, "{idle}");
+            let weight = |(file, _): &(String, String)| file == "cpu.weight";
+            assert!(!written.unified.iter().any(weight), "{idle}");
+            assert_eq!(limits(&resources, true, 251).unwrap().resources, resources);
+        }
     }
 
     #[test]

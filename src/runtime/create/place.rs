@@ -63,7 +63,7 @@ pub(super) fn make(
         undo.push("cgroup", move || Ok(cgroup.remove(PATIENCE)?));
     }
     state.cgroup = Some(cgroup.clone());
-    cgroup.apply()?;
+    cgroup.apply_with_keeper()?;
     point(made)?;
 
     state.filter = confine(request, &cgroup, &filter, state)?;

@@ -135,6 +135,7 @@ pub fn restore(
     };
     point(Step::RestoreProcess)?;
     drop(place.keeper);
+    cgroup.apply_without_keeper()?;
     // The mount is gone with CRIU's namespace.
     fs::remove_dir(&root).map_err(|e| Error::io("remove", &root, e))?;
     place::verify_filter(&state)?;

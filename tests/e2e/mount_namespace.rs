@@ -112,6 +112,7 @@ fn without_a_mount_namespace_the_mounts_are_the_host_s(sandbox: &Sandbox) {
         .succeeded()
         .stdout;
     let root = fs::metadata(&rootfs).unwrap().ino();
+    let inside = inside.trim_start();
     assert!(inside.starts_with(&format!("{root} /\n")), "{inside}");
     let outside = container.sh(&format!(
         "ls -d /proc/1/root/../..{}",

@@ -80,6 +80,7 @@ fn normalise(sandbox: &Sandbox, id: &str, text: &str, in_exec: bool) -> Seen {
     let mut seen = Seen::new();
     let mut section = String::new();
     let dir = sandbox.dir().to_str().unwrap();
+    let name = sandbox.dir().file_name().unwrap().to_str().unwrap();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("== ") {
             name.clone_into(&mut section);
@@ -88,6 +89,8 @@ fn normalise(sandbox: &Sandbox, id: &str, text: &str, in_exec: bool) -> Seen {
         }
         let line = line
             .replace(dir, "DIR")
+            // Where /tmp is a file system of its own, paths in it begin there.
+            .replace(name, "NAME")
             .replace(id, "ID")
             .replace(sandbox.unique(), "UNIQUE");
         let line = match section.as_str() {

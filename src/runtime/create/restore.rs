@@ -72,7 +72,6 @@ pub fn restore(
     restore: &RestoreOptions,
 ) -> Result<Restored> {
     let mut undo = Undo::new();
-    let version = criu::version()?;
     let steps = [Step::RestoreState, Step::RestoreConfig];
     let Begun {
         locked,
@@ -82,6 +81,7 @@ pub fn restore(
         mut state,
     } = record::begin(store, request, &mut undo, steps)?;
     criu::check_mounts(&judged.namespaces)?;
+    let version = criu::version()?;
     let steps = [Step::RestoreCgroup, Step::RestoreFilter];
     let place = place::make(request, planned, &locked, &mut state, &mut undo, steps)?;
     let (view, cgroup) = (place.view, place.cgroup);

@@ -134,6 +134,9 @@ pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan<'_>) -> Result<Newborn>
     }
 }
 
+/// What is said of a process that ended without a reason on its way to the gate.
+pub const KILLED: &str = "the container's process was killed";
+
 const CLONE: &str = "clone the container's process";
 
 /// [`clone3`] by way of a helper. The process is a child of ours all the same.
@@ -300,9 +303,7 @@ impl Newborn {
                 (Some(&message::PARKED), _) => return Ok(()),
                 // End of file: it was killed, or has become the program.
                 (None, _) if parks => {
-                    return Err(
-                        RuntimeError::Init("the container's process was killed".into()).into(),
-                    );
+                    return Err(RuntimeError::Init(KILLED.into()).into());
                 }
                 (None, _) => return Ok(()),
                 (Some(&message::LISTENER), Some(listener)) => {

@@ -316,8 +316,9 @@ fn duplicate(newborn: &Newborn) -> Result<OwnedFd> {
 
 /// runc's words for a process that did not come up.
 fn process_failed(error: Error, cgroup: Option<&Cgroup>) -> Error {
-    // The cgroup is new: whoever was killed in it was the process.
-    if cgroup.is_some_and(|cgroup| cgroup.oom_kills().is_ok_and(|kills| kills > 0)) {
+    let killed =
+        matches!(&error, Error::Runtime(RuntimeError::Init(text)) if text == birth::KILLED);
+    if killed && cgroup.is_some_and(|cgroup| cgroup.oom_kills().is_ok_and(|kills| kills > 0)) {
         let text = "container init was OOM-killed (memory limit too low?)";
         return RuntimeError::Init(text.into()).into();
     }

@@ -63,7 +63,8 @@ pub enum Held<'a> {
 /// Carries a change out and puts it on record.
 ///
 /// # Errors
-/// It does not run, or a step failed; then everything is as before.
+/// It does not run, or a step failed; then everything is as before. That something
+/// could not be taken out of the container is none: the filter has shut it off.
 pub fn carry_out(change: Change<'_>) -> Result<()> {
     carry_out_over(&[], change)
 }

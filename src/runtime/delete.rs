@@ -151,6 +151,9 @@ fn kill_init(state: &State, status: Status) -> Result<()> {
 /// A poststop hook that fails must not keep a container for ever (OCI
 /// `runtime.md`, "Lifecycle", step 13): it is logged.
 fn poststop(locked: &Locked, state: &State) {
+    if !state.late_hooks {
+        return;
+    }
     let run = || -> Result<()> {
         let document = super::start::effective(locked)?;
         let list = hooks::of_stage(&document.hooks()?, HookStage::Poststop);

@@ -86,8 +86,6 @@ steps! {
     StartVerify = "start.verify",
     /// start: init has become the user's program.
     StartRelease = "start.release",
-    /// start: the record says running.
-    StartRecord = "start.record",
     /// start: poststart hooks have run.
     StartHooks = "start.hooks",
     /// exec: the filter is verified.

@@ -2,7 +2,9 @@
 //!
 //! Two FIFOs in the state directory. Init, parked, reads `exec.fifo`; `start`
 //! writes a byte to it. Init holds `report/exec.fifo` close-on-exec: `start` reads
-//! end-of-file when init has become the user's program, or the reason why not.
+//! end-of-file when init has become the user's program, or the reason why not. They
+//! stay until `delete`: that nobody reads `exec.fifo` any more is the record of the
+//! start.
 //! They are named as runc's, so that whoever looks over the descriptors of a
 //! created container (its suite does) knows them for what they are.
 //!
@@ -134,23 +136,21 @@ pub fn open_gate(dir: &Path, init: &OwnedFd) -> Result<()> {
     Err(RuntimeError::Program(String::from_utf8_lossy(&message).into_owned()).into())
 }
 
-/// Whether init has gone through the gate: it runs the user's program, or has
-/// ended. Known without a record, which a `start` that was killed has not
-/// written.
-#[must_use]
-pub fn is_passed(dir: &Path) -> bool {
+/// Whether init has gone through the gate of a created container: it runs the
+/// user's program, or has ended.
+///
+/// # Errors
+/// I/O errors that leave it open.
+pub fn is_passed(dir: &Path) -> Result<bool> {
+    let path = dir.join(START);
     let opened = OpenOptions::new()
         .write(true)
         .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
-        .open(dir.join(START));
-    // ENXIO: nobody has it open for reading any more.
-    opened.is_err_and(|e| e.raw_os_error() == Some(libc::ENXIO))
-}
-
-/// Removes the gate once it has served.
-pub fn remove(dir: &Path) {
-    // The state directory goes with them at delete, at the latest.
-    let _ = fs::remove_file(dir.join(START));
-    let _ = fs::remove_file(dir.join(REPORT));
-    let _ = fs::remove_dir(dir.join(REPORT_DIR));
+        .open(&path);
+    match opened {
+        Ok(_) => Ok(false),
+        // Nobody has it open for reading any more, or somebody has cleared it away.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENXIO | libc::ENOENT)) => Ok(true),
+        Err(e) => Err(Error::io("open", &path, e)),
+    }
 }

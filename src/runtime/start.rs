@@ -20,8 +20,7 @@ use crate::sys::process::{pidfd_open, pidfd_send_signal};
 ///
 /// # Errors
 /// Wrong state, in runc's words; a filter that is not in force; init's own
-/// reason; a record that cannot be written or a failing poststart hook, after
-/// which the container has been killed.
+/// reason; a failing poststart hook, after which the container has been killed.
 pub fn start(locked: &Locked) -> Result<State> {
     let mut state = locked.read()?;
     match state.status() {
@@ -59,15 +58,16 @@ pub fn start(locked: &Locked) -> Result<State> {
 /// What is left to do once the program runs.
 fn started(locked: &Locked, state: &mut State) -> Result<()> {
     point(Step::StartRelease)?;
-    state.recorded = Status::Running;
-    locked.write(state)?;
-    fifo::remove(locked.path());
-    point(Step::StartRecord)?;
+    // That the gate has been passed is the record.
+    state.started = true;
     poststart(locked, state)?;
     point(Step::StartHooks)
 }
 
 fn poststart(locked: &Locked, state: &State) -> Result<()> {
+    if !state.late_hooks {
+        return Ok(());
+    }
     let document = effective(locked)?;
     let list = hooks::of_stage(&document.hooks()?, HookStage::Poststart);
     hooks::run(

@@ -2,7 +2,8 @@
 //!
 //! One directory a container below `--root`, mode 0700, claimed by `mkdir`.
 //! `state.json` is replaced by rename and read without a lock; whoever changes a
-//! container holds a flock on its directory. libcontainer's own state is never
+//! container holds a flock on its directory. Only that a created container has been
+//! started is not in it: its [gate](super::fifo) tells. libcontainer's own state is never
 //! written.
 
 use std::collections::BTreeMap;
@@ -64,6 +65,9 @@ pub struct State {
     pub id: String,
     /// What the last command recorded; see [`State::status`] for what is so now.
     pub recorded: Status,
+    /// Whether a container that was created has been started since.
+    #[serde(skip)]
+    pub started: bool,
     /// The container's init, once it exists.
     pub init: Option<Identity>,
     /// The process of CRIU's that makes init in the cgroup: whatever is in there from
@@ -101,11 +105,20 @@ pub struct State {
     /// Whether it may hold leases of devices.
     #[serde(default)]
     pub leased: bool,
+    /// Whether its configuration has hooks for what comes after `create`: without,
+    /// `start` and `delete` need not read it.
+    #[serde(default = "yes")]
+    pub late_hooks: bool,
     /// Whether init is in a pid namespace of its own.
     pub private_pid: bool,
     /// Whether the container shares its creator's session keyring.
     #[serde(default)]
     pub shared_keyring: bool,
+}
+
+/// Of a record that does not tell.
+fn yes() -> bool {
+    true
 }
 
 impl State {
@@ -123,7 +136,11 @@ impl State {
                     .cgroup
                     .as_ref()
                     .is_some_and(|c| matches!(c.freezer_state(), Ok(FreezerState::Frozen)));
-                if frozen { Status::Paused } else { recorded }
+                match recorded {
+                    _ if frozen => Status::Paused,
+                    Status::Created if self.started => Status::Running,
+                    recorded => recorded,
+                }
             }
         }
     }
@@ -429,10 +446,8 @@ fn read_state(dir: &Path) -> Result<State> {
     if dir.file_name().is_none_or(|name| name != state.id.as_str()) {
         return Err(wrong(format!("is of the container {:?}", state.id)).into());
     }
-    if state.recorded == Status::Created && super::fifo::is_passed(dir) {
-        // `start` was killed before it could say so.
-        state.recorded = Status::Running;
-    }
+    // `start` has nothing else to record, so it does not write.
+    state.started = state.recorded == Status::Created && super::fifo::is_passed(dir)?;
     Ok(state)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{Config, Sandbox, on_each_view, wait_until};
+use crate::common::{Config, Sandbox, on_each_view, skip, wait_until};
 
 on_each_view![
     hooks_run_in_order_with_the_state,
@@ -14,6 +14,8 @@ on_each_view![
     a_failing_poststop_hook_does_not_keep_the_container,
     hooks_have_their_own_environment,
     a_create_container_hook_is_in_the_container,
+    a_record_that_does_not_tell_of_hooks_has_them,
+    a_process_that_is_killed_meanwhile_is_told_of,
     failures_of_hooks_are_told_in_runc_s_words,
 ];
 
@@ -140,6 +142,38 @@ fn a_failing_poststop_hook_does_not_keep_the_container(sandbox: &Sandbox) {
 
 /// CVE-2025-23266: a variable of the image, such as LD_PRELOAD, must not reach
 /// a program that runs on the host.
+fn a_process_that_is_killed_meanwhile_is_told_of(sandbox: &Sandbox) {
+    let kill = r#"kill -9 $(sed 's/.*"pid":\([0-9]*\).*/\1/')"#;
+    let config = Config::new(&["/bin/true"]).hook("createRuntime", kill);
+    let out = sandbox.run_config(&config).exited(1);
+    if sandbox.runtime().is_kusabi() {
+        assert!(
+            out.stderr.contains("the container's process was killed"),
+            "{out}"
+        );
+    }
+    assert_eq!(sandbox.left(), Vec::<String>::new());
+}
+
+fn a_record_that_does_not_tell_of_hooks_has_them(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        skip!("what only kusabi does");
+    }
+    let trace = sandbox.dir().join("trace");
+    let bundle = sandbox.bundle(&traced(Config::sleeper(), &trace));
+    let container = sandbox.create(&bundle);
+    let path = sandbox.root().join(&bundle.id).join("state.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let told = record.as_object_mut().unwrap().remove("lateHooks");
+    assert_eq!(told, Some(true.into()));
+    fs::write(&path, record.to_string()).unwrap();
+    container.start();
+    container.delete_force();
+    let order = order(&trace);
+    assert!(order.contains(&"poststart".to_owned()), "{order:?}");
+    assert!(order.contains(&"poststop".to_owned()), "{order:?}");
+}
+
 fn hooks_have_their_own_environment(sandbox: &Sandbox) {
     let file = sandbox.dir().join("environment");
     let config = Config::shell("true")

@@ -64,9 +64,7 @@ fn operation(step: Step) -> Operation {
         | Step::CreateCommit
         | Step::CreateRecord
         | Step::CreatePidFile => Operation::Create,
-        Step::StartVerify | Step::StartRelease | Step::StartRecord | Step::StartHooks => {
-            Operation::Start
-        }
+        Step::StartVerify | Step::StartRelease | Step::StartHooks => Operation::Start,
         Step::ExecVerify | Step::ExecProcess | Step::ExecRelease | Step::ExecPidFile => {
             Operation::Exec
         }
@@ -114,7 +112,7 @@ fn last_hook(step: Step) -> Option<&'static str> {
         | Step::CreateRecord
         | Step::CreatePidFile
         | Step::StartVerify => Some("createContainer"),
-        Step::StartRelease | Step::StartRecord => Some("startContainer"),
+        Step::StartRelease => Some("startContainer"),
         Step::StartHooks => Some("poststart"),
         Step::DeleteHooks | Step::DeleteLease | Step::DeleteState => Some("poststop"),
         _ => None,

@@ -123,6 +123,12 @@ impl Judged {
     pub fn hooks(&self, stage: HookStage) -> Vec<Hook> {
         hooks::of_stage(&self.hooks, stage)
     }
+
+    /// Whether there are any that `start` or `delete` runs.
+    pub fn has_late_hooks(&self) -> bool {
+        let late = |stage: &HookStage| matches!(stage, HookStage::Poststart | HookStage::Poststop);
+        self.hooks.iter().any(|(stage, _)| late(stage))
+    }
 }
 
 /// Who owns a delegated cgroup. The ids of a joined user namespace are its own;

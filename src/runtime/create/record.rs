@@ -97,6 +97,7 @@ fn initial(request: &CreateRequest<'_>, judged: &Judged, cgroup: &Cgroup) -> Res
             .to_owned(),
         id: request.id.to_owned(),
         recorded: Status::Creating,
+        started: false,
         init: None,
         restorer: None,
         creator,
@@ -118,6 +119,7 @@ fn initial(request: &CreateRequest<'_>, judged: &Judged, cgroup: &Cgroup) -> Res
         injected: request.injected.clone(),
         systemd: request.systemd,
         shared_keyring: request.no_new_keyring,
+        late_hooks: judged.has_late_hooks(),
         private_pid: judged.namespaces.is_new(NamespaceKind::Pid),
     })
 }

@@ -64,6 +64,12 @@ pub fn apply(document: &Document, plan: &Plan) -> Result<Document, EditError> {
 /// # Errors
 /// As [`apply`].
 pub fn apply_traced(document: &Document, plan: &Plan) -> Result<Applied, EditError> {
+    if plan.edits.is_empty() {
+        return Ok(Applied {
+            document: document.clone(),
+            outcomes: Vec::new(),
+        });
+    }
     let mut root = document.value().clone();
     let mut mounts = mounts::Mounts::default();
     let mut outcomes = Vec::with_capacity(plan.edits.len());

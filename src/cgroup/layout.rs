@@ -5,8 +5,10 @@
 //! `cgroup2` mounted over a hybrid tree is recognised for what it shows.
 
 use std::io::BufRead;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use procfs::process::{MountInfo, MountInfos};
 use procfs::{FromBufRead, ProcessCGroups};
 
@@ -69,15 +71,28 @@ impl Layout {
     /// # Errors
     /// `/proc` cannot be read, or no cgroup file system is mounted.
     pub fn detect() -> Result<Self> {
-        let open = |path: &str| {
-            std::fs::File::open(path)
-                .map(std::io::BufReader::new)
-                .map_err(|e| CgroupError::io("open", path, e))
+        let read = |path: &str| {
+            let bytes = std::fs::read(path).map_err(|e| CgroupError::io("read", path, e))?;
+            // Other mounts may have names of any bytes.
+            Ok::<_, CgroupError>(String::from_utf8_lossy(&bytes).into_owned())
         };
-        Self::parse(
-            open("/proc/thread-self/mountinfo")?,
-            open("/proc/thread-self/cgroup")?,
-        )
+        let own = read("/proc/thread-self/cgroup")?;
+        if shows_all_of_v2(Path::new(UNIFIED))
+            && let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::"))
+        {
+            return Ok(Self {
+                v2: true,
+                hierarchies: vec![Hierarchy {
+                    names: vec![String::new()],
+                    mount_point: UNIFIED.into(),
+                    root: "/".to_owned(),
+                    own: path.to_owned(),
+                }],
+            });
+        }
+        // There is a line for each mount of each container of the host.
+        let mounts = lines_that_matter(&read("/proc/thread-self/mountinfo")?);
+        Self::parse(mounts.as_bytes(), own.as_bytes())
     }
 
     /// The same from the text of the two files.
@@ -175,6 +190,35 @@ impl Layout {
     }
 }
 
+/// Whether a path is the root of the unified hierarchy, and `/proc/self/cgroup`
+/// counts from there: the usual case, for which the kernel need not list all
+/// mounts.
+fn shows_all_of_v2(path: &Path) -> bool {
+    // kernfs numbers its directories from there (fs/kernfs/dir.c).
+    const ROOT: u64 = 1;
+    // The first cgroup namespace (include/uapi/linux/nsfs.h).
+    const FIRST: u64 = 0xEFFF_FFFB;
+    let number = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.ino());
+    statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC)
+        && number(path) == ROOT
+        && number(Path::new("/proc/thread-self/ns/cgroup")) == FIRST
+}
+
+/// The lines of `mountinfo` that tell of cgroup file systems, and those of mounts
+/// that are on the way to one or could cover one.
+fn lines_that_matter(mounts: &str) -> String {
+    let place = |line: &str| line.split(' ').nth(4).unwrap_or_default().to_owned();
+    let shows_cgroups = |line: &&str| line.contains(" - cgroup");
+    let places: Vec<String> = mounts.lines().filter(shows_cgroups).map(place).collect();
+    let matters = |line: &&str| {
+        let above = place(line);
+        let is_below = |place: &String| Path::new(place).starts_with(&above);
+        shows_cgroups(line) || places.iter().any(is_below)
+    };
+    let kept = mounts.lines().filter(matters);
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// Whether the superblock has the option, as in `cpu` or `name=systemd`.
 fn has_option(mount: &MountInfo, option: &str) -> bool {
     match option.split_once('=') {
@@ -244,6 +288,34 @@ mod tests {
 
     fn parse(mounts: &str, own: &str) -> Result<Layout> {
         Layout::parse(mounts.as_bytes(), own.as_bytes())
+    }
+
+    #[test]
+    fn another_cgroup_namespace_counts_from_elsewhere() {
+        let whole = [UNIFIED, HYBRID].map(Path::new);
+        let Some(whole) = whole.into_iter().find(|path| shows_all_of_v2(path)) else {
+            return;
+        };
+        // Of this thread alone.
+        if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).is_ok() {
+            assert!(!shows_all_of_v2(whole));
+        }
+        assert!(!shows_all_of_v2(Path::new("/")));
+    }
+
+    #[test]
+    fn mounts_elsewhere_do_not_matter() {
+        let elsewhere = "50 23 0:9 / /sys/fs/bpf rw - bpf bpf rw\n\
+                         51 23 0:9 / /run rw - tmpfs tmpfs rw\n\
+                         52 51 0:9 / /run/x rw - overlay overlay rw,lowerdir=a\n";
+        let over = "53 31 0:9 / /sys/fs/cgroup/devices rw - tmpfs tmpfs rw\n";
+        let all = format!("{HYBRID_MOUNTS}{elsewhere}{over}");
+        let kept = lines_that_matter(&all);
+        assert!(kept.contains(over) && !kept.contains("/run ") && !kept.contains("/sys/fs/bpf"));
+        assert_eq!(
+            parse(&kept, HYBRID_OWN).unwrap(),
+            parse(&all, HYBRID_OWN).unwrap()
+        );
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Placement {
     pub mount: Mount,
     /// Its options, read.
     pub options: MountOptions,
+    /// Whether the source is a directory of the runtime's choice, which is in no
+    /// container's root.
+    pub is_runtimes: bool,
     /// Links that are made in a new file system: name and target.
     pub links: Vec<(String, PathBuf)>,
     /// Whether something has to be made in it after the assembly, so that it is
@@ -42,6 +45,7 @@ impl Placement {
         Self {
             mount,
             options,
+            is_runtimes: false,
             links: Vec::new(),
             stays_writable: false,
         }
@@ -63,8 +67,8 @@ impl Placement {
     }
 }
 
-/// What is to be put together: by the container's first process before
-/// libcontainer, where that will do, else by a process of the parent's while
+/// What is to be put together: by the container's first process, which then enters
+/// it, where that will do, else by a process of the parent's while
 /// libcontainer waits for the createRuntime hooks.
 #[derive(Debug)]
 pub struct Assembly<'a> {
@@ -99,7 +103,7 @@ impl<'a> Assembly<'a> {
             let source = placement.mount.source.as_deref();
             inside.push(
                 source
-                    .filter(|_| placement.options.has(libc::MS_BIND))
+                    .filter(|_| placement.options.has(libc::MS_BIND) && !placement.is_runtimes)
                     .and_then(|source| preflight.part_inside(source, &mut seen)),
             );
         }
@@ -160,10 +164,10 @@ impl<'a> Assembly<'a> {
         placement.is_bind() && !placement.is_remount() && self.inside[index].is_none()
     }
 
-    /// Whether the container's first process can do this before libcontainer: if
-    /// what that does first, cutting all mounts off from the host's, spoils
-    /// nothing here; and if no file system is made of a device, which the cgroup
-    /// that the process is in may not let it open.
+    /// Whether the container's first process can do this and enter the root itself:
+    /// if cutting all mounts off from the host's spoils nothing here; and if no
+    /// file system is made of a device, which the cgroup that the process is in may
+    /// not let it open.
     #[must_use]
     pub fn suits_the_first_process(&self) -> bool {
         const KERNELS: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
@@ -203,8 +207,9 @@ impl<'a> Assembly<'a> {
             .map(|rest| (index, rest))
     }
 
-    /// Puts everything in place; the root is then to be revealed to libcontainer
-    /// ([`Stage::reveal`]). The caller is in the namespaces of the container's
+    /// Puts everything in place; the root is then to be entered
+    /// ([`Preflight::pivot`]), or revealed to libcontainer ([`Stage::reveal`]). The
+    /// caller is in the namespaces of the container's
     /// first process, its pid namespace for children, and acts as the root user of
     /// its user namespace if that is new.
     ///
@@ -218,7 +223,7 @@ impl<'a> Assembly<'a> {
         let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
         let root = open_path(&preflight.rootfs).map_err(fault("open"))?;
         preflight.verify(root.as_fd()).map_err(fault("open"))?;
-        // libcontainer may have made everything shared, which pivot_root refuses.
+        // libcontainer may have made everything shared by now, which pivot_root refuses.
         set_propagation(root.as_fd(), stage.propagation()).map_err(fault("make private"))?;
         if let Some(parent) = preflight.rootfs.parent() {
             set_propagation_above(parent, MsFlags::MS_SLAVE).map_err(fault("make slave"))?;

@@ -185,6 +185,7 @@ fn cgroup_mount(entry: &Placement, context: &Context<'_>, lowered: &mut LoweredM
         bound.options.flags |= libc::MS_BIND;
         // Words for a cgroup file system, such as `nsdelegate`.
         bound.options.data.clear();
+        bound.is_runtimes = true;
         bound
     };
     let destination = &entry.mount.destination;
@@ -215,6 +216,7 @@ fn cgroup_mount(entry: &Placement, context: &Context<'_>, lowered: &mut LoweredM
                 options: words.map(str::to_owned).to_vec(),
             });
             bound.options.propagation = entry.options.propagation.clone();
+            bound.is_runtimes = true;
             lowered.placements.push(bound);
         }
     }

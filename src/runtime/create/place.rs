@@ -211,7 +211,11 @@ pub(super) fn verify(state: &State, newborn: &Newborn) -> Result<()> {
     verify_filter(state)?;
     if let Some(cgroup) = &state.cgroup {
         let own = nix::unistd::Pid::from_raw(newborn.pid);
-        if cgroup.devices_target().is_some() && !cgroup.pids(true)?.contains(&own) {
+        // It may have gone below, as with a systemd that hands cgroups on.
+        let is_there = || -> Result<bool> {
+            Ok(cgroup.pids(false)?.contains(&own) || cgroup.pids(true)?.contains(&own))
+        };
+        if cgroup.devices_target().is_some() && !is_there()? {
             return Err(RuntimeError::Init(
                 "the container's process left its cgroup during create".into(),
             )

@@ -16,17 +16,21 @@
 //! anywhere on the host. A mount on `dev` is no protection: its mount point may be
 //! renamed from any other mount namespace. So:
 //!
-//! 1. [`Preflight::stage`], in the container's first process: libcontainer's root
-//!    becomes an empty directory of a private tmpfs; the real root is mounted on
-//!    itself, in that namespace only.
-//! 2. libcontainer makes the default devices and links there, mounts nothing, and
-//!    asks for the createRuntime hooks.
-//! 3. [`Assembly::assemble`], by the parent, while libcontainer waits for them, and
-//!    from the process's namespaces: every destination is found or made with
-//!    `openat2(RESOLVE_IN_ROOT)` below the real root's descriptor, judged where it
-//!    is, and the mount is moved onto that descriptor. Devices and links are made
-//!    by descriptor. Then libcontainer's path leads to the real root, and it goes
-//!    on to pivot.
+//! 1. [`Preflight::stage`], in the container's first process: a private tmpfs is
+//!    mounted, and the real root on itself, in that namespace only.
+//! 2. [`Assembly::assemble`], in the container's namespaces: every destination is
+//!    found or made with `openat2(RESOLVE_IN_ROOT)` below the real root's
+//!    descriptor, judged where it is, and the mount is moved onto that descriptor.
+//!    Devices and links are made by descriptor.
+//! 3. The hooks before pivot run, by the parent, which the process waits for. It
+//!    enters its root ([`Preflight::pivot`]).
+//!
+//! That is for the first process to do where it has the runtime's rights;
+//! libcontainer then starts it as an additional one. Where it has not, libcontainer
+//! is given an empty directory of the tmpfs as its root. It makes the default
+//! devices and links there, mounts nothing, and asks for the createRuntime hooks.
+//! The parent has the root assembled while it waits ([`Stage::reveal`]), and it goes
+//! on to pivot.
 //!
 //! Someone who changes the root during a creation can thus make it fail, or have a
 //! mount end up elsewhere *inside* the same root, but reaches nothing outside it.
@@ -41,8 +45,8 @@
 //!
 //! - Between the last look ([`Assembly::assemble`] ends with one) and pivot, /dev
 //!   or /proc can still be exchanged for another directory of the root. The
-//!   container's programs then see that directory. libcontainer checks /dev/null,
-//!   the terminal and sysctls after pivot by their inode and file system.
+//!   container's programs then see that directory. /dev/null, the terminal
+//!   and sysctls are checked after pivot by their inode and file system.
 //! - Masked and read-only paths of /proc and /sys are made so on the stage, and
 //!   move with their mounts. Those elsewhere in the root are found by name, inside
 //!   the root, after pivot: hooks may have to write there first, and who can
@@ -68,6 +72,7 @@ mod restore;
 mod rules;
 mod sources;
 mod stage;
+mod terminal;
 mod transplant;
 mod tree;
 
@@ -79,6 +84,7 @@ pub use options::{MountOptions, known as known_mount_options};
 pub use restore::{lands_at, make_places, reopen};
 pub use sources::{IdMaps, OwnRights, Sources, can_map_ids};
 pub use stage::Stage;
+pub use terminal::show_terminal;
 pub use transplant::{detach, transplant};
 
 use std::fs::File;

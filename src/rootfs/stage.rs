@@ -1,5 +1,5 @@
-//! The private side of a creation: where libcontainer works, and where it finds
-//! the real root afterwards.
+//! The private side of a creation: where mounts are prepared, and where
+//! libcontainer works and finds the real root afterwards, if that is its to enter.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::mount::MsFlags;
+use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::symlinkat;
 
@@ -88,50 +88,46 @@ impl Stage {
         self.dir.join("null")
     }
 
-    /// Makes libcontainer's root the real one; `made` is what [`Stage::make`] gave,
-    /// wherever that is mounted by now.
+    /// Makes libcontainer's root the real one, for who is where the stage is
+    /// mounted.
     ///
     /// # Errors
     /// Names the root.
-    pub fn reveal(&self, made: BorrowedFd<'_>, preflight: &Preflight) -> Result<(), RootfsError> {
+    pub fn reveal(&self, preflight: &Preflight) -> Result<(), RootfsError> {
         const NEW: &str = "new";
         let rootfs = &preflight.rootfs;
-        let dir = Some(made.as_raw_fd());
-        symlinkat(rootfs.parent().unwrap_or(rootfs), dir, NEW)
-            .and_then(|()| nix::fcntl::renameat(dir, NEW, dir, LINK))
-            .map_err(|e| preflight.fault("reveal", e.into()))
+        let reveal = || -> io::Result<()> {
+            let stage = open_path(&self.dir)?;
+            let dir = Some(stage.as_raw_fd());
+            symlinkat(rootfs.parent().unwrap_or(rootfs), dir, NEW)?;
+            Ok(nix::fcntl::renameat(dir, NEW, dir, LINK)?)
+        };
+        reveal().map_err(|e| preflight.fault("reveal", e))
     }
 
-    /// [`Stage::reveal`] for who is where the stage is mounted.
-    ///
-    /// # Errors
-    /// Names the root.
-    pub fn reveal_here(&self, preflight: &Preflight) -> Result<(), RootfsError> {
-        let made = open_path(&self.dir).map_err(|e| preflight.fault("reveal", e))?;
-        self.reveal(made.as_fd(), preflight)
-    }
-
-    /// Makes the file system, which is nowhere yet.
+    /// Makes the file system, which is nowhere yet, and gives libcontainer a root
+    /// on it if that is to have one.
     ///
     /// # Errors
     /// Names the stage.
-    pub fn make(&self) -> Result<OwnedFd, RootfsError> {
-        self.make_tmpfs().map_err(|e| self.fault(e))
+    pub fn make(&self, for_library: bool) -> Result<OwnedFd, RootfsError> {
+        let make = || {
+            let tmpfs = make_tmpfs()?;
+            if for_library {
+                self.furnish(&tmpfs)?;
+            }
+            Ok(tmpfs)
+        };
+        make().map_err(|e| self.fault(e))
     }
 
-    fn make_tmpfs(&self) -> io::Result<OwnedFd> {
-        let context = Context::open(c"tmpfs")?;
-        context.set(c"source", Some(c"kusabi-stage"))?;
-        context.set(c"mode", Some(c"0755"))?;
-        let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
-        let tmpfs = context.mount(attributes)?;
+    fn furnish(&self, tmpfs: &OwnedFd) -> io::Result<()> {
         let dir = Some(tmpfs.as_raw_fd());
         let scratch = Path::new(BESIDE).join(&self.name);
         for path in [Path::new(BESIDE), &scratch, &scratch.join("dev")] {
             mkdirat(dir, path, Mode::from_bits_truncate(0o755))?;
         }
-        symlinkat(BESIDE, dir, LINK)?;
-        Ok(tmpfs)
+        Ok(symlinkat(BESIDE, dir, LINK)?)
     }
 
     fn attach(&self, made: &OwnedFd) -> io::Result<()> {
@@ -146,6 +142,13 @@ impl Stage {
             source,
         }
     }
+}
+
+fn make_tmpfs() -> io::Result<OwnedFd> {
+    let context = Context::open(c"tmpfs")?;
+    context.set(c"source", Some(c"kusabi-stage"))?;
+    context.set(c"mode", Some(c"0755"))?;
+    context.mount(libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC)
 }
 
 impl Preflight {
@@ -163,8 +166,8 @@ impl Preflight {
         }
     }
 
-    /// To be called in the container's first process, in its own mount namespace
-    /// and before libcontainer: mounts the stage, and the root on itself, as runc
+    /// To be called in the container's first process, in its own mount namespace,
+    /// before all else is mounted there: mounts the stage, and the root on itself, as runc
     /// does, so that hooks find it where `config.json` says.
     ///
     /// `made` is what [`Stage::make`] gave, `tree` what [`Preflight::clone_tree`]
@@ -195,7 +198,7 @@ impl Preflight {
     }
 
     /// Cuts all mounts of a new mount namespace off from the host's, so that nothing
-    /// made in it shows there. libcontainer does the same, later.
+    /// made in it shows there.
     ///
     /// # Errors
     /// Names the root.
@@ -204,6 +207,30 @@ impl Preflight {
         let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
         nix::mount::mount(NOTHING, "/", NOTHING, slave, NOTHING)
             .map_err(|e| self.fault("make slave what is above", e.into()))
+    }
+
+    /// Makes the assembled root that of the calling process, for good (pivot_root(2),
+    /// "pivot_root(".", ".")"). The host's mounts go from its namespace, and stay
+    /// where they are on the host.
+    ///
+    /// # Errors
+    /// Names the root.
+    pub fn pivot(&self) -> Result<(), RootfsError> {
+        const NOTHING: Option<&str> = None;
+        let pivot = || -> io::Result<()> {
+            let old = open_path(Path::new("/"))?;
+            // By its path, as a hook may have put another root there.
+            nix::unistd::chdir(&self.rootfs)?;
+            nix::unistd::pivot_root(".", ".")?;
+            nix::unistd::fchdir(old.as_raw_fd())?;
+            // Once more: a hook may have brought mounts that are still the host's, and
+            // unmounting them would reach there.
+            let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+            nix::mount::mount(NOTHING, ".", NOTHING, slave, NOTHING)?;
+            nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
+            Ok(nix::unistd::chdir("/")?)
+        };
+        pivot().map_err(|e| self.fault("pivot to", e))
     }
 
     /// Makes the root the working directory, in whose mount namespace the caller

@@ -258,18 +258,33 @@ impl Newborn {
     /// # Errors
     /// The kernel's; not that it is gone, whose reason [`Newborn::wait_ready`] reads.
     pub fn release(&self) -> Result<()> {
-        match send_fd(self.sync.as_fd(), b"r", None) {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-                Err(RuntimeError::syscall("release the container's process", e).into())
-            }
-            _ => Ok(()),
+        self.say(b"r", "release the container's process")
+    }
+
+    /// Waits until the process has put its root together; it goes on when that is
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// The process's own one-line reason; that it was killed before.
+    pub fn wait_assembled(&self) -> Result<()> {
+        let (bytes, _) = self.next_message()?;
+        match bytes.split_first() {
+            Some((&message::ASSEMBLED, _)) => Ok(()),
+            Some((_, reason)) => Err(failed_with(reason)),
+            None => Err(RuntimeError::Init(KILLED.into()).into()),
         }
+    }
+
+    fn next_message(&self) -> Result<(Vec<u8>, Option<OwnedFd>)> {
+        recv_fd(self.sync.as_fd(), 64 << 10)
+            .map_err(|e| RuntimeError::syscall("listen to the container's process", e).into())
     }
 
     /// Talks with the process until it waits at the gate (init, which `parks`) or
     /// has become the program (`exec`).
     ///
-    /// `on_hooks` runs when the root file system is prepared but not yet entered;
+    /// `on_hooks` runs when the library has prepared the root file system and not
+    /// yet entered it;
     /// `on_listener` takes the seccomp listener; `on_terminal` takes the terminal
     /// from its socket, and the process waits until that has been set up.
     ///
@@ -297,8 +312,7 @@ impl Newborn {
             }
         }
         loop {
-            let (bytes, fd) = recv_fd(self.sync.as_fd(), 64 << 10)
-                .map_err(|e| RuntimeError::syscall("listen to the container's process", e))?;
+            let (bytes, fd) = self.next_message()?;
             match (bytes.first(), fd) {
                 (Some(&message::PARKED), _) => return Ok(()),
                 // End of file: it was killed, or has become the program.
@@ -314,17 +328,26 @@ impl Newborn {
                     on_terminal()?;
                     self.acknowledge()?;
                 }
-                (Some(_), _) => {
-                    let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
-                    return Err(RuntimeError::Init(text).into());
-                }
+                (Some(_), _) => return Err(failed_with(&bytes[1..])),
             }
         }
     }
 
-    fn acknowledge(&self) -> Result<()> {
-        send_fd(self.sync.as_fd(), b"k", None)
-            .map_err(|e| RuntimeError::syscall("answer the container's process", e).into())
+    /// Lets a process that waits for an answer go on.
+    ///
+    /// # Errors
+    /// As [`Newborn::release`].
+    pub fn acknowledge(&self) -> Result<()> {
+        self.say(b"k", "answer the container's process")
+    }
+
+    fn say(&self, word: &[u8], what: &'static str) -> Result<()> {
+        match send_fd(self.sync.as_fd(), word, None) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(RuntimeError::syscall(what, e).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Kills and reaps the process. For undo; errors mean that it is gone.
@@ -332,6 +355,11 @@ impl Newborn {
         let _ = pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         reap(&self.pidfd);
     }
+}
+
+/// What the process said of its failure.
+fn failed_with(reason: &[u8]) -> Error {
+    RuntimeError::Init(String::from_utf8_lossy(reason).into_owned()).into()
 }
 
 /// Waits for a child of ours that has been killed, so that no zombie stays.

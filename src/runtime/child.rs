@@ -4,8 +4,8 @@
 //! becomes the user's program, or reports one line and ends. It may not write to
 //! stdout or stderr, which belong to the container already.
 //!
-//! Where it has all of the runtime's rights, it puts its root together itself,
-//! which saves a helper process.
+//! Where it has all of the runtime's rights, it puts its root together and enters
+//! it itself. That saves a helper process, and the library a root of its own.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -27,7 +27,8 @@ use super::credentials::KindText;
 use super::fifo::Gate;
 use super::lsm;
 use super::mounts::change_root_to;
-use super::tail::{self, Ends, Plan, Tail};
+use super::sysctl::{self, Sysctls};
+use super::tail::{self, Ends, Plan, Tail, message};
 use crate::cgroup::Entry;
 use crate::edit::NamespaceKind;
 use crate::rootfs::{Assembly, IdMaps, OwnRights, Preflight, RootfsError, Stage};
@@ -108,10 +109,16 @@ pub struct Staging<'a> {
     pub stage: Stage,
     /// The root's mounts, as the parent could copy them.
     pub tree: Option<OwnedFd>,
-    /// The stage's file system, if the parent has made it.
-    pub made: Option<Rc<OwnedFd>>,
-    /// What to put together here and now.
-    pub assembly: Option<Rc<Assembly<'a>>>,
+    /// What is this process's to do of what libcontainer does else.
+    pub whole: Option<Whole<'a>>,
+}
+
+/// A root that the first process puts together and enters itself.
+pub struct Whole<'a> {
+    /// What of.
+    pub assembly: Rc<Assembly<'a>>,
+    /// Set once inside.
+    pub sysctls: Sysctls,
 }
 
 /// The library's channels and our socket, the child's ends.
@@ -208,15 +215,18 @@ fn before_library(
         enter_time_namespace(offsets)?;
         dumpable(u64::from(plan.stays_dumpable))?;
     }
-    if let Some(staging) = plan.staging {
-        put_together(staging).map_err(|e| e.to_string())?;
-    }
     if let Some(name) = &plan.keyring {
         let extra = keyring_search(plan.is_exec, plan.user_namespace);
         join_keyring(name, extra, &plan.tail.process.selinux_label)?;
     }
+    let enters_itself = plan.staging.as_ref().is_some_and(|s| s.whole.is_some());
+    if let Some(staging) = plan.staging {
+        put_up(staging, ends)?;
+    }
     tracing::debug!("child process in init()");
-    let container_type = if plan.is_exec {
+    // With a root of its own, and in its namespaces, it is what an additional
+    // process is to the library.
+    let container_type = if plan.is_exec || enters_itself {
         ContainerType::TenantContainer { exec_notify_fd: -1 }
     } else {
         ContainerType::InitContainer
@@ -286,27 +296,40 @@ fn join_namespaces(join: &[(OwnedFd, i32)]) -> Result<(), String> {
     Ok(())
 }
 
-/// Puts up the stage, and the root where that is for this process to do.
-fn put_together(staging: Staging<'_>) -> Result<(), RootfsError> {
+/// Puts up the stage, and where that is for this process to do, the root, which it
+/// then enters.
+fn put_up(staging: Staging<'_>, ends: &RefCell<Ends>) -> Result<(), String> {
     let Staging {
         preflight,
         stage,
         tree,
-        made,
-        assembly,
+        whole,
     } = staging;
-    let made = match made {
-        Some(made) => made,
-        None => Rc::new(stage.make()?),
-    };
-    preflight.stage(&stage, &made, tree)?;
-    let Some(assembly) = assembly else {
+    let made = stage.make(whole.is_none()).map_err(|e| e.to_string())?;
+    let put_up = preflight.stage(&stage, &made, tree);
+    put_up.map_err(|e| e.to_string())?;
+    let Some(Whole { assembly, sysctls }) = whole else {
         return Ok(());
     };
+    put_together(&preflight, &stage, &assembly).map_err(|e| e.to_string())?;
+    {
+        let ends = ends.try_borrow().map_err(|e| e.to_string())?;
+        tail::send(&ends, message::ASSEMBLED)?;
+        tail::await_answer(&ends, "the runtime did not run the hooks")?;
+    }
+    preflight.pivot().map_err(|e| e.to_string())?;
+    sysctl::apply(&sysctls)
+}
+
+fn put_together(
+    preflight: &Preflight,
+    stage: &Stage,
+    assembly: &Assembly<'_>,
+) -> Result<(), RootfsError> {
     preflight.leave_the_host()?;
     let id_maps = IdMaps::default();
-    let mut sources = OwnRights::new(&assembly, &id_maps)?;
-    assembly.assemble(&stage, &mut sources)
+    let mut sources = OwnRights::new(assembly, &id_maps)?;
+    assembly.assemble(stage, &mut sources)
 }
 
 /// Nobody in the container may look into this process (CVE-2016-9962).

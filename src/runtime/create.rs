@@ -152,7 +152,7 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     }
     birth::set_oom_score(newborn.pid, &judged.process)?;
     // A limit that is the program's is none of who puts its root together.
-    if kept.made.is_none() {
+    if !kept.by_itself {
         birth::limit(newborn.pid, &judged.process)?;
     }
     if let Some(group) = &state.resctrl {
@@ -256,9 +256,8 @@ fn attend(
     let on_hooks = || -> Result<()> {
         let entrance = Entrance::new(init.as_fd(), &judged.namespaces);
         let shared = kept.shared_mounts.as_deref();
-        if let Some(made) = &kept.made {
+        if kept.by_itself {
             birth::limit(pid, &judged.process)?;
-            stage.reveal(made.as_fd(), &judged.preflight)?;
         } else {
             let id_maps = root::id_maps(&kept.id_maps, pid)?;
             let with_mounts = Entrance::new(init.as_fd(), &judged.namespaces).with_mounts();
@@ -301,9 +300,17 @@ fn attend(
         }
         Ok(())
     };
-    newborn
-        .wait_ready(true, on_hooks, on_listener, on_terminal)
-        .map_err(|error| process_failed(error, state.cgroup.as_ref()))?;
+    let attend = || {
+        if !kept.by_itself {
+            return newborn.wait_ready(true, on_hooks, on_listener, on_terminal);
+        }
+        newborn.wait_assembled()?;
+        on_hooks()?;
+        newborn.acknowledge()?;
+        let again = || Err(RuntimeError::Init("it asked for the hooks twice".into()).into());
+        newborn.wait_ready(true, again, on_listener, on_terminal)
+    };
+    attend().map_err(|error| process_failed(error, state.cgroup.as_ref()))?;
     Ok(console)
 }
 

@@ -357,6 +357,7 @@ fn child_plan(
             capabilities,
             seccomp,
             make_cwd: false,
+            show_console: false,
             protection: None,
             start_hooks: Vec::new(),
             state: Value::Null,

@@ -3,11 +3,13 @@
 //! The library's copy holds only what it does well. What it cannot do, does
 //! wrongly or is ours for speed (mounts, devices, seccomp, capabilities, user, cwd,
 //! limits, device rules, cgroups, hooks) is taken out and done in
-//! [`birth`](super::birth), [`root`](super::root) or [`tail`](super::tail); what
-//! nobody can do is an error that names the field. The saved document is never changed by this.
+//! [`birth`](super::birth), [`child`](super::child), [`root`](super::root) or
+//! [`tail`](super::tail); what nobody can do is an error that names the field. The
+//! saved document is never changed by this.
 //!
 //! Pure: values in, values out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use libcontainer::oci_spec::runtime::Spec;
@@ -16,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::RuntimeError;
 use super::lower_mounts::{CgroupView, MountIds, lower_mounts};
 use super::protect::Protection;
+use super::sysctl::Sysctls;
 use super::typed;
 use crate::document::Namespace;
 use crate::edit::{DeviceNode, NamespaceKind};
@@ -105,36 +108,25 @@ pub struct Lowered<'a> {
     /// What the process does to the root in the end.
     pub protection: Protection,
     /// Whether the first process makes its namespaces and puts its root together
-    /// itself, before the library.
+    /// itself, before the library, which then has no part in either.
     pub by_itself: bool,
+    /// What of `linux.sysctl` is not the library's.
+    pub sysctls: Sysctls,
 }
 
-/// Fields of `linux` that are done elsewhere, or not at all by the library.
-const NOT_FOR_THE_LIBRARY: &[&str] = &[
-    "resources",
-    "cgroupsPath",
-    "seccomp",
-    "uidMappings",
-    "gidMappings",
-    "intelRdt",
-    "timeOffsets",
-    "netDevices",
-    "devices",
-    "maskedPaths",
-    "readonlyPaths",
-    "memoryPolicy",
-    "personality",
-    "mountLabel",
-    "rootfsPropagation",
-];
+/// Fields that the library gets as they are. All others are done elsewhere, or are
+/// nothing that a process needs.
+const FOR_THE_LIBRARY: &[&str] = &["ociVersion", "hostname", "domainname"];
 
 /// Lowers the document for a container's init.
 ///
 /// # Errors
 /// A field that cannot be honoured, by name.
 pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'a>> {
-    let mut copy = document.clone();
-    let root = object(&mut copy, "")?;
+    let mut root = Map::new();
+    for field in FOR_THE_LIBRARY.iter().filter(|f| !document[**f].is_null()) {
+        root.insert((*field).into(), document[*field].clone());
+    }
     root.insert("process".into(), bare_process(document));
     let lowered = lower_mounts(document, context)?;
     let devices = last_of_each_path(context.devices);
@@ -153,24 +145,30 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
     );
     // Empty, but there: it asks for ours.
     root.insert("hooks".into(), json!({}));
-    for field in ["annotations", "solaris", "windows", "vm", "zos"] {
-        root.shift_remove(field);
-    }
-    let linux = object(root.entry("linux").or_insert_with(|| json!({})), "linux")?;
-    for field in NOT_FOR_THE_LIBRARY {
-        linux.shift_remove(*field);
-    }
     let (for_library, propagation) = root_propagation(&document["linux"])?;
     let by_itself = context.has_rights
         && for_library.is_none()
         && !root_alone_propagates(document)
         && lowered.id_maps.is_empty()
         && assembly.suits_the_first_process();
-    let namespaces = library_namespaces(context.namespaces, by_itself);
+    let mut linux = Map::new();
+    let namespaces = match by_itself {
+        true => json!([]),
+        false => library_namespaces(context.namespaces),
+    };
     linux.insert("namespaces".into(), namespaces);
+    let sysctls: Option<BTreeMap<String, String>> =
+        typed::read(&document["linux"]["sysctl"], "config.json: linux.sysctl")?;
+    let mut sysctls: Sysctls = sysctls.into_iter().flatten().collect();
+    if !by_itself {
+        let all = std::mem::take(&mut sysctls).into_iter();
+        let all: Map<String, Value> = all.map(|(name, value)| (name, value.into())).collect();
+        linux.insert("sysctl".into(), all.into());
+    }
     if let Some(word) = for_library {
         linux.insert("rootfsPropagation".into(), word.into());
     }
+    root.insert("linux".into(), linux.into());
     let left = |paths: &[PathBuf]| {
         let left = paths.iter().filter(|path| !assembly.hides(path));
         left.cloned().collect()
@@ -185,13 +183,14 @@ pub fn for_init<'a>(document: &Value, context: &Context<'a>) -> Result<Lowered<'
         readonly_root: document["root"]["readonly"].as_bool().unwrap_or(false),
         propagation,
     };
-    let spec = to_spec(&copy)?;
+    let spec = to_spec(&root.into())?;
     Ok(Lowered {
         spec,
         assembly,
         id_maps: lowered.id_maps,
         protection,
         by_itself,
+        sysctls,
     })
 }
 
@@ -294,7 +293,7 @@ fn bare_process(document: &Value) -> Value {
     process
 }
 
-fn library_namespaces(namespaces: &Namespaces, by_itself: bool) -> Value {
+fn library_namespaces(namespaces: &Namespaces) -> Value {
     // Made by our clone, or joined. The path makes the library pivot, which it does
     // not without an entry, and not unshare once more.
     let mounts = json!({"type": "mount", "path": "/proc/self/ns/mnt"});
@@ -309,18 +308,12 @@ fn library_namespaces(namespaces: &Namespaces, by_itself: bool) -> Value {
             // entered again.
             NamespaceKind::User => {}
             // Made or joined when the library runs.
-            _ if by_itself || entry.path.is_some() => continue,
+            _ if entry.path.is_some() => continue,
             _ => {}
         }
         list.push(Value::Object(item));
     }
     Value::Array(list)
-}
-
-fn object<'a>(value: &'a mut Value, field: &str) -> Result<&'a mut Map<String, Value>> {
-    value
-        .as_object_mut()
-        .ok_or_else(|| RuntimeError::config(field, "expected object").into())
 }
 
 fn to_spec(value: &Value) -> Result<Spec> {

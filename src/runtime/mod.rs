@@ -21,6 +21,7 @@
 //! | `join` | namespaces joined by path |
 //! | `mounts` | containers without a mount namespace of their own, or with another's |
 //! | `inside`, `root` | helpers inside the container, and its root where they put it together |
+//! | `sysctl` | `linux.sysctl` |
 //! | `protect` | what of the root is hidden and read-only in the end |
 //! | `hooks` | hooks, run one after the other |
 //! | `seccomp` | profiles compiled once and cached |
@@ -73,6 +74,7 @@ pub mod signal;
 pub mod start;
 pub mod state;
 pub mod supervise;
+pub mod sysctl;
 pub mod tail;
 pub mod typed;
 pub mod undo;

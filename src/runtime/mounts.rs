@@ -21,8 +21,7 @@ use std::rc::Rc;
 use super::RuntimeError;
 use super::credentials::KindText;
 use crate::error::{Error, Result};
-use crate::rootfs::{self, Preflight, Stage};
-use crate::sys::fsmount;
+use crate::rootfs::{self, Preflight, Stage, show_terminal};
 use crate::sys::process::setns;
 
 const OWN: &str = "/proc/self/ns/mnt";
@@ -100,9 +99,7 @@ fn mount_console() -> io::Result<()> {
     {
         return Err(wrong());
     }
-    let console = open_place("/dev/console")?;
-    let tree = fsmount::clone_tree(slave.as_fd(), c"", false)?;
-    fsmount::attach(&tree, console.as_fd())
+    show_terminal(slave.as_fd())
 }
 
 fn open_place(path: &str) -> io::Result<File> {

@@ -68,7 +68,7 @@ pub fn assemble(entrance: &Entrance<'_>, work: &Work<'_>) -> Result<()> {
         };
         work.assembly
             .assemble(work.stage, &mut sources)
-            .and_then(|()| work.stage.reveal_here(work.assembly.preflight()))
+            .and_then(|()| work.stage.reveal(work.assembly.preflight()))
             .map_err(|e| e.to_string())?;
         work.shared
             .map_or(Ok(()), |mounts| mounts.bring(work.stage))

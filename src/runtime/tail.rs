@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -29,12 +30,15 @@ use super::process::ProcessSpec;
 use super::protect::Protection;
 use super::seccomp::CompiledFilter;
 use crate::edit::{Hook, HookStage};
+use crate::rootfs::show_terminal;
 use crate::sys;
 
 /// Tags of the messages a child sends over its sync socket.
 pub mod message {
     /// The process has failed; the rest is one line of text.
     pub const FAILED: u8 = b'E';
+    /// The root is put together; the process waits for an answer.
+    pub const ASSEMBLED: u8 = b'A';
     /// The seccomp listener comes with this message.
     pub const LISTENER: u8 = b'N';
     /// The terminal is on its socket; the process waits for an answer.
@@ -55,6 +59,9 @@ pub struct Plan {
     pub seccomp: Option<CompiledFilter>,
     /// Whether `process.cwd` is made when absent (init) or must exist (exec).
     pub make_cwd: bool,
+    /// Whether the terminal, which the library has connected, is still to be shown
+    /// at /dev/console.
+    pub show_console: bool,
     /// The last changes to the root file system; none for `exec`.
     pub protection: Option<Protection>,
     /// startContainer hooks and the state they get.
@@ -171,6 +178,10 @@ fn until_exec(plan: &Plan, ends: &mut Ends) -> Result<Never, Failure> {
     // The program must not write before size and line discipline are set, and
     // here no filter of the user's is in the way yet.
     if process.terminal {
+        if plan.show_console {
+            show_terminal(io::stdin().as_fd())
+                .map_err(|e| format!("mount /dev/console: {}", e.kind_text()))?;
+        }
         send(ends, message::TERMINAL)?;
         await_answer(ends, "the runtime did not take the terminal")?;
     }
@@ -297,28 +308,37 @@ fn close_one_by_one(ranges: &[(u32, u32)]) -> io::Result<()> {
     Ok(())
 }
 
-fn send(ends: &Ends, tag: u8) -> Result<(), String> {
+/// Tells the parent; it may answer ([`await_answer`]).
+pub(super) fn send(ends: &Ends, tag: u8) -> Result<(), String> {
     sys::process::send_fd(ends.sync.as_fd(), &[tag], None)
         .map_err(|e| format!("runtime is gone: {}", e.kind_text()))
 }
 
 /// Standard descriptors that are the host's null device become the container's,
-/// for reading and writing: libcontainer reopens all three for reading only.
+/// for reading and writing: where libcontainer reopens them, it is for reading
+/// only. What is in its place and is none is refused, as by runc.
 fn reopen_null() -> Result<(), String> {
-    let failed = |e: io::Error| format!("reopen /dev/null: {}", e.kind_text());
+    let failed = |e: io::Error| {
+        let reason = e.kind_text();
+        format!("error reopening /dev/null inside container: {reason}")
+    };
     let null = nix::sys::stat::makedev(1, 3);
     let is_null = |raw: i32| {
         nix::sys::stat::fstat(raw)
             .is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFCHR && s.st_rdev == null)
     };
-    if !(0..3).any(is_null) {
-        return Ok(());
-    }
-    let file = std::fs::OpenOptions::new()
+    let wanted = (0..3).any(is_null);
+    let opened = std::fs::OpenOptions::new()
         .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map_err(failed)?;
+        .write(wanted)
+        // Of whatever it is: no more is to happen than that it is open.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open("/dev/null");
+    let file = match opened {
+        // Who brings a /dev of their own may leave it out.
+        Err(e) if !wanted && e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(failed)?,
+    };
     if !is_null(file.as_raw_fd()) {
         return Err("/dev/null of the container is another device".into());
     }
@@ -338,7 +358,7 @@ fn make_directories(path: &str) -> Result<(), String> {
 }
 
 /// Waits for the parent's one byte.
-fn await_answer(ends: &Ends, failure: &str) -> Result<(), String> {
+pub(super) fn await_answer(ends: &Ends, failure: &str) -> Result<(), String> {
     match sys::process::recv_fd(ends.sync.as_fd(), 1) {
         Ok((bytes, _)) if bytes.len() == 1 => Ok(()),
         _ => Err(failure.to_owned()),

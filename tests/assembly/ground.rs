@@ -237,7 +237,7 @@ pub fn build_checked(
             "{path:?}"
         );
     }
-    checked.stage(&stage, &stage.make()?, tree)?;
+    checked.stage(&stage, &stage.make(true)?, tree)?;
     libcontainers_part(
         &stage.library_root(),
         [].into_iter(),
@@ -247,7 +247,7 @@ pub fn build_checked(
     let id_maps = IdMaps::default();
     let mut sources = OwnRights::new(&assembly, &id_maps)?;
     assembly.assemble(&stage, &mut sources)?;
-    stage.reveal_here(checked)?;
+    stage.reveal(checked)?;
     assert_eq!(
         fs::canonicalize(stage.library_root()).unwrap(),
         ground.image()

@@ -314,7 +314,7 @@ fn a_replaced_root_is_noticed() {
             let tree = checked.clone_tree().unwrap();
             let stage = Stage::new(ground.dir.join("stage"), &checked);
             let error = checked
-                .stage(&stage, &stage.make().unwrap(), tree)
+                .stage(&stage, &stage.make(true).unwrap(), tree)
                 .unwrap_err();
             assert!(
                 error

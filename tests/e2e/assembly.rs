@@ -13,6 +13,8 @@ on_each_view![
     a_plain_container_takes_one_process,
     the_programs_limits_do_not_bind_who_fills_its_mounts,
     a_mount_that_is_to_be_shared_is_shared,
+    sysctls_are_set_in_the_containers_namespaces,
+    what_is_no_null_device_is_not_taken_for_it,
 ];
 
 /// How many processes the runtime starts for a container that ends at once.
@@ -89,4 +91,53 @@ fn a_mount_that_is_to_be_shared_is_shared(sandbox: &Sandbox) {
     assert!(fields("shared").contains(" shared:"));
     assert!(!fields("rslave").contains(" shared:"));
     assert!(!fields("rprivate").contains(" shared:"));
+}
+
+fn sysctls_are_set_in_the_containers_namespaces(sandbox: &Sandbox) {
+    const PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let before = fs::read_to_string(PORT).unwrap();
+    let config = Config::shell(&format!("cat {PORT} /proc/sys/kernel/shm_rmid_forced"))
+        .set(
+            "/linux/sysctl/net.ipv4.ip_unprivileged_port_start",
+            json!("77"),
+        )
+        .set("/linux/sysctl/kernel.shm_rmid_forced", json!("1"))
+        // They are set before it hides them.
+        .set("/linux/readonlyPaths", json!(["/proc/sys"]));
+    let out = sandbox.run_config(&config).succeeded();
+    assert_eq!(out.stdout, "77\n1\n");
+    assert_eq!(fs::read_to_string(PORT).unwrap(), before);
+    for (name, value, reason) in [
+        (
+            "net.ipv4.no_such_thing",
+            "1",
+            "open sysctl net.ipv4.no_such_thing file: no such file or directory",
+        ),
+        (
+            "net.ipv4.ip_unprivileged_port_start",
+            "none",
+            r#"failed to write sysctl net.ipv4.ip_unprivileged_port_start = \"none\": invalid argument"#,
+        ),
+    ] {
+        let config = Config::new(&["/bin/true"]).set("/linux/sysctl", json!({name: value}));
+        let out = sandbox.run_config(&config).exited(1);
+        if sandbox.runtime().is_kusabi() {
+            assert!(out.stderr.contains(reason), "{out}");
+        }
+    }
+    assert_eq!(sandbox.left(), Vec::<String>::new());
+}
+
+/// With a /dev of the image's own, and a file in the null device's place.
+fn what_is_no_null_device_is_not_taken_for_it(sandbox: &Sandbox) {
+    let config = Config::new(&["/bin/true"]).set(
+        "/mounts",
+        json!([{"destination": "/proc", "type": "proc", "source": "proc"}]),
+    );
+    let bundle = sandbox.bundle(&config);
+    let null = bundle.rootfs().join("dev/null");
+    fs::create_dir_all(null.parent().unwrap()).unwrap();
+    fs::write(&null, "kept").unwrap();
+    let out = sandbox.run(&bundle).exited(1);
+    assert_eq!(fs::read_to_string(&null).unwrap(), "kept", "{out}");
 }

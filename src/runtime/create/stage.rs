@@ -17,7 +17,7 @@ use crate::edit::{HookStage, IdMapping, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::rootfs::{Assembly, Stage};
 use crate::runtime::RuntimeError;
-use crate::runtime::child::{ChildPlan, Staging, UtsNames};
+use crate::runtime::child::{ChildPlan, Staging, UtsNames, Whole};
 use crate::runtime::console;
 use crate::runtime::fifo::Gate;
 use crate::runtime::lower::{self, Context, Namespaces};
@@ -29,10 +29,10 @@ use crate::runtime::typed;
 
 /// What the parent keeps of the plan.
 pub(super) struct Kept<'a> {
-    /// How the root is put together from what the library makes.
+    /// How the root is put together.
     pub assembly: Rc<Assembly<'a>>,
-    /// The stage, where the process does that itself.
-    pub made: Option<Rc<OwnedFd>>,
+    /// Whether the process does that itself.
+    pub by_itself: bool,
     /// Which of its mounts are idmapped, and how.
     pub id_maps: Vec<(usize, MountIds)>,
     /// The way into the container's cgroup.
@@ -85,21 +85,20 @@ pub(super) fn plan<'a>(
         (None, None)
     };
     let assembly = Rc::new(lowered.assembly);
-    let made = match lowered.by_itself {
-        true => Some(Rc::new(stage.make()?)),
-        false => None,
-    };
     // The library sets them where it has made the namespace.
     let names_are_ours = lowered.by_itself || namespaces.path(NamespaceKind::Uts).is_some();
     let plan = ChildPlan {
         spec: lowered.spec,
+        // Where the process enters its root itself, the library does not look for it.
         rootfs: stage.library_root(),
         staging: Some(Staging {
             preflight: Rc::clone(&judged.preflight),
             stage: stage.clone(),
             tree,
-            made: made.clone(),
-            assembly: lowered.by_itself.then(|| Rc::clone(&assembly)),
+            whole: lowered.by_itself.then(|| Whole {
+                assembly: Rc::clone(&assembly),
+                sysctls: lowered.sysctls,
+            }),
         }),
         is_exec: false,
         console: theirs,
@@ -127,6 +126,7 @@ pub(super) fn plan<'a>(
             capabilities: judged.capabilities.clone(),
             seccomp: judged.seccomp.clone(),
             make_cwd: true,
+            show_console: lowered.by_itself && judged.process.terminal,
             protection: Some(lowered.protection),
             start_hooks: judged.hooks(HookStage::StartContainer),
             state: inner_state(state, namespaces),
@@ -142,7 +142,7 @@ pub(super) fn plan<'a>(
     let acts_inside = request.no_pivot || !judged.hooks(HookStage::CreateContainer).is_empty();
     let kept = Kept {
         assembly,
-        made,
+        by_itself: lowered.by_itself,
         id_maps: lowered.id_maps,
         cgroup: if acts_inside {
             cgroup.entry()?

@@ -7,6 +7,7 @@ use crate::edit::NamespaceKind;
 use crate::error::Result;
 use crate::runtime::RuntimeError;
 use crate::runtime::lower::Namespaces;
+use crate::runtime::sysctl::dotted;
 
 /// Checks a document. `own_network` tells whether the network namespace given by
 /// path is the runtime's own.
@@ -183,22 +184,6 @@ fn sysctls(
         return refuse("linux.sysctl", why);
     }
     Ok(())
-}
-
-/// Both separators are allowed; the first tells which one is meant, and the other
-/// then stands within names (sysctl.d(5)).
-fn dotted(key: &str) -> String {
-    match key.find(['.', '/']) {
-        Some(first) if key.as_bytes()[first] == b'/' => key
-            .chars()
-            .map(|c| match c {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect(),
-        _ => key.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -79,6 +80,55 @@ static void enter_cgroup(const char *cgroup, char **hierarchies) {
         must(put(join(*h, cgroup, "/tasks"), "0") || put(join(*h, cgroup, "/cgroup.procs"), "0"), *h);
 }
 
+static int is_v2(char **hierarchies) {
+    return !hierarchies[1] && access(join(*hierarchies, "", "cgroup.controllers"), F_OK) == 0;
+}
+
+// The rules of the devices cgroup above, for version 2: each is a few
+// instructions on the type, access, major and minor that the kernel gives.
+static void filter(int cgroup) {
+    static const int rules[][3] = {{1, 3, 6}, {1, 5, 6}, {1, 7, 6}, {1, 8, 6},
+                                   {1, 9, 6}, {5, 0, 6}, {5, 2, 6}, {136, -1, 6}};
+    struct bpf_insn code[128];
+    int n = 0;
+    const struct bpf_insn allow[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1},
+                                     {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+    const struct bpf_insn load[] = {{BPF_LDX | BPF_MEM | BPF_W, 2, 1, 0, 0},
+                                    {BPF_ALU64 | BPF_MOV | BPF_X, 3, 2, 0, 0},
+                                    {BPF_ALU64 | BPF_AND | BPF_K, 2, 0, 0, 0xffff},
+                                    {BPF_ALU64 | BPF_RSH | BPF_K, 3, 0, 0, 16},
+                                    {BPF_LDX | BPF_MEM | BPF_W, 4, 1, 4, 0},
+                                    {BPF_LDX | BPF_MEM | BPF_W, 5, 1, 8, 0}};
+    memcpy(code, load, sizeof load);
+    n += sizeof load / sizeof *load;
+    // mknod of anything
+    code[n++] = (struct bpf_insn){BPF_JMP | BPF_JNE | BPF_K, 3, 0, 2, BPF_DEVCG_ACC_MKNOD};
+    memcpy(&code[n], allow, sizeof allow);
+    n += 2;
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        short skip = rules[i][1] < 0 ? 3 : 4;
+        code[n++] = (struct bpf_insn){BPF_JMP | BPF_JNE | BPF_K, 2, 0, skip, BPF_DEVCG_DEV_CHAR};
+        code[n++] = (struct bpf_insn){BPF_JMP | BPF_JNE | BPF_K, 4, 0, skip - 1, rules[i][0]};
+        if (rules[i][1] >= 0)
+            code[n++] = (struct bpf_insn){BPF_JMP | BPF_JNE | BPF_K, 5, 0, 2, rules[i][1]};
+        memcpy(&code[n], allow, sizeof allow);
+        n += 2;
+    }
+    code[n++] = (struct bpf_insn){BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0};
+    code[n++] = allow[1];
+    union bpf_attr attr = {.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
+                           .insns = (unsigned long)code,
+                           .insn_cnt = (unsigned)n,
+                           .license = (unsigned long)"Apache"};
+    int program = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr);
+    must(program >= 0, "load the filter");
+    union bpf_attr to = {.target_fd = (unsigned)cgroup,
+                         .attach_bpf_fd = (unsigned)program,
+                         .attach_type = BPF_CGROUP_DEVICE,
+                         .attach_flags = BPF_F_ALLOW_MULTI};
+    must(syscall(SYS_bpf, BPF_PROG_ATTACH, &to, sizeof to) == 0, "attach the filter");
+}
+
 static pid_t process_of(const char *dir) {
     char text[32] = {0};
     int fd = open(join(dir, "", "pid"), O_RDONLY | O_CLOEXEC);
@@ -111,7 +161,13 @@ static void protect(const char *path) {
         must(mount(path, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) == 0, path);
 }
 
-static void enter_root(const char *rootfs) {
+static void show_cgroup(const char *source, const char *path) {
+    const unsigned long plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    must(mount(source, path, NULL, MS_BIND, NULL) == 0, source);
+    must(mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | plain, NULL) == 0, path);
+}
+
+static void enter_root(const char *rootfs, const char *cgroup, char **hierarchies) {
     const unsigned long plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     must(mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0, "slave");
     must(mount(rootfs, rootfs, NULL, MS_BIND | MS_REC, NULL) == 0, rootfs);
@@ -122,7 +178,17 @@ static void enter_root(const char *rootfs) {
     attach("tmpfs", "dev/shm", plain, "mode=1777,size=65536k");
     attach("mqueue", "dev/mqueue", plain, NULL);
     attach("sysfs", "sys", plain | MS_RDONLY, NULL);
-    attach("tmpfs", "sys/fs/cgroup", plain, "mode=755");
+    if (is_v2(hierarchies)) {
+        show_cgroup(join(*hierarchies, cgroup, ""), "sys/fs/cgroup");
+    } else {
+        attach("tmpfs", "sys/fs/cgroup", plain, "mode=755");
+        for (char **h = hierarchies; *h; h++) {
+            char *path = join("sys/fs/cgroup", last(*h), "");
+            must(mkdir(path, 0755) == 0, path);
+            show_cgroup(join(*h, cgroup, ""), path);
+        }
+        must(mount(NULL, "sys/fs/cgroup", NULL, MS_REMOUNT | MS_RDONLY | plain, NULL) == 0, "cgroup");
+    }
     node("dev/null", 1, 3);
     node("dev/zero", 1, 5);
     node("dev/full", 1, 7);
@@ -153,20 +219,32 @@ static void create(const char *dir, const char *rootfs, const char *cgroup, char
     must(mkfifo(join(dir, "", "start"), 0600) == 0, "mkfifo");
     for (char **h = hierarchies; *h; h++)
         make_cgroup(*h, cgroup);
-    int ready[2];
+    int into = -1, ready[2];
+    if (is_v2(hierarchies)) {
+        into = open(join(*hierarchies, cgroup, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        must(into >= 0, cgroup);
+        filter(into);
+    }
     must(pipe2(ready, O_CLOEXEC) == 0, "pipe");
     int gate = open(join(dir, "", "start"), O_RDWR | O_CLOEXEC);
     struct clone_args args = {.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC |
                                        CLONE_NEWNET,
                               .exit_signal = SIGCHLD};
+    if (into >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (unsigned long long)into;
+    }
     long pid = syscall(SYS_clone3, &args, sizeof args);
     must(pid >= 0, "clone3");
     if (pid == 0) {
         char byte;
-        enter_cgroup(cgroup, hierarchies);
+        if (into < 0)
+            enter_cgroup(cgroup, hierarchies);
+        else
+            must(unshare(CLONE_NEWCGROUP) == 0, "unshare");
         setsid();
         sethostname("floor", 5);
-        enter_root(rootfs);
+        enter_root(rootfs, cgroup, hierarchies);
         must(write(ready[1], "r", 1) == 1, "ready");
         close(ready[1]);
         must(read(gate, &byte, 1) == 1, "gate");
@@ -183,17 +261,26 @@ static void create(const char *dir, const char *rootfs, const char *cgroup, char
 
 static void beside(const char *dir, const char *cgroup, char **hierarchies) {
     int init = (int)syscall(SYS_pidfd_open, process_of(dir), 0);
-    int status = 0;
+    int status = 0, namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET;
+    struct clone_args args = {.exit_signal = SIGCHLD};
     must(init >= 0, "pidfd_open");
-    enter_cgroup(cgroup, hierarchies);
-    must(setns(init, CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET) == 0,
-         "setns");
-    pid_t pid = fork();
+    if (is_v2(hierarchies)) {
+        // By writing the process there the kernel waits for all processors.
+        int into = open(join(*hierarchies, cgroup, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        must(into >= 0, cgroup);
+        args.flags = CLONE_INTO_CGROUP;
+        args.cgroup = (unsigned long long)into;
+        namespaces |= CLONE_NEWCGROUP;
+    } else {
+        enter_cgroup(cgroup, hierarchies);
+    }
+    must(setns(init, namespaces) == 0, "setns");
+    long pid = syscall(SYS_clone3, &args, sizeof args);
     if (pid == 0) {
         execl("/bin/true", "true", NULL);
         _exit(1);
     }
-    must(waitpid(pid, &status, 0) == pid && status == 0, "true");
+    must(waitpid((pid_t)pid, &status, 0) == pid && status == 0, "true");
 }
 
 static void drop(const char *dir, const char *cgroup, char **hierarchies) {

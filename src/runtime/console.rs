@@ -78,19 +78,32 @@ pub fn receive(
 }
 
 /// Hands a master to the caller's socket, under a name; without one it is
-/// returned, with line ends as the program writes them.
+/// returned, with line ends as the program writes them and of the size of the
+/// caller's terminal: the program of an `exec` runs at once.
 ///
 /// # Errors
 /// A socket that takes none.
 pub fn hand_on(master: OwnedFd, name: &[u8], socket: Option<&Path>) -> Result<Option<OwnedFd>> {
     let Some(path) = socket else {
         keep_line_ends(&master)?;
+        size_as_callers(master.as_fd());
         return Ok(Some(master));
     };
     let stream = UnixStream::connect(path).map_err(|e| Error::io("connect", path, e))?;
     sys::process::send_fd(stream.as_fd(), name, Some(master.as_fd()))
         .map_err(|e| Error::io("send to", path, e))?;
     Ok(None)
+}
+
+/// Gives a terminal the size of the caller's. A caller without a terminal has none
+/// to give, nor has a terminal that nobody sized.
+fn size_as_callers(master: BorrowedFd<'_>) {
+    if let Ok(size) = window_size(io::stdin().as_fd())
+        && size.rows != 0
+        && size.columns != 0
+    {
+        let _ = set_window_size(master, size);
+    }
 }
 
 /// Has the container's terminal pass a line's end as the program wrote it: what
@@ -153,14 +166,7 @@ impl Relay {
 
     /// Gives the container's terminal the size of the caller's.
     pub fn resize(&self) {
-        // A caller without a terminal has no size to give, nor has a terminal
-        // that nobody sized.
-        if let Ok(size) = window_size(io::stdin().as_fd())
-            && size.rows != 0
-            && size.columns != 0
-        {
-            let _ = set_window_size(self.master.as_fd(), size);
-        }
+        size_as_callers(self.master.as_fd());
     }
 
     /// What to poll: master, stdin, stdout, each with whether to read and write.

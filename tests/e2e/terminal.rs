@@ -6,13 +6,14 @@ use std::process::Stdio;
 use serde_json::json;
 
 use crate::common::{
-    Bundle, Config, ConsoleSocket, Output, Sandbox, Spawn, Terminal, on_each_view, wait_until,
+    Bundle, Config, ConsoleSocket, Output, Sandbox, Spawn, Terminal, on_each_view, skip, wait_until,
 };
 
 on_each_view![
     a_foreground_terminal_is_relayed_and_resized,
     what_is_not_a_terminal_gets_plain_line_ends,
     a_console_size_outlives_a_terminal_without_one,
+    an_exec_has_its_size_from_the_start,
     a_console_socket_gets_the_terminal,
     exec_in_the_foreground_has_a_terminal,
     exec_sends_its_terminal_over_a_console_socket,
@@ -80,6 +81,26 @@ fn a_console_size_outlives_a_terminal_without_one(sandbox: &Sandbox) {
     terminal.type_in("go on\n");
     let out = output_of(sandbox, &["run", "--bundle"], &bundle, slave);
     assert_eq!(out.succeeded().stdout, "go on\n10 110\n");
+}
+
+fn an_exec_has_its_size_from_the_start(sandbox: &Sandbox) {
+    if !sandbox.runtime().is_kusabi() {
+        skip!("runc sets it while the program runs");
+    }
+    let container = sandbox.run_detached(&sandbox.bundle(&Config::sleeper()));
+    for _ in 0..50 {
+        let (terminal, slave) = Terminal::open();
+        terminal.resize(33, 101);
+        let out = container
+            .call("exec", &["--tty"])
+            .args(["/bin/stty", "size"])
+            .with(|command| {
+                command.stdin(slave);
+            })
+            .output()
+            .succeeded();
+        assert_eq!(out.stdout, "33 101\n", "{out}");
+    }
 }
 
 /// As [`from_a_terminal`], but only standard input is the terminal.

@@ -87,8 +87,7 @@ static int is_v2(char **hierarchies) {
 // The rules of the devices cgroup above, for version 2: each is a few
 // instructions on the type, access, major and minor that the kernel gives.
 static void filter(int cgroup) {
-    static const int rules[][3] = {{1, 3, 6}, {1, 5, 6}, {1, 7, 6}, {1, 8, 6},
-                                   {1, 9, 6}, {5, 0, 6}, {5, 2, 6}, {136, -1, 6}};
+    static const int rules[][2] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}, {136, -1}};
     struct bpf_insn code[128];
     int n = 0;
     const struct bpf_insn allow[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1},

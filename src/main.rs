@@ -1,13 +1,17 @@
 //! The `kusabi` binary: read the command line, do it, print one error.
 
-use std::ffi::OsString;
-use std::process::ExitCode;
+#![no_main]
 
+use std::ffi::OsString;
+
+use kusabi::runtime::seal;
 use kusabi::{Error, cli, command, log};
 
-fn main() -> ExitCode {
+kusabi::program!(run);
+
+fn run() -> u8 {
+    seal::begin();
     let words: Vec<OsString> = std::env::args_os().collect();
-    command::seal_early(&words);
     let read = cli::parse(words.iter().cloned());
     let policy = match &read {
         Ok(invocation) => command::policy(&invocation.command),
@@ -25,11 +29,11 @@ fn main() -> ExitCode {
     match done {
         Ok(status) => {
             log::commit();
-            ExitCode::from(status)
+            status
         }
         Err(error) => {
             log::failure(&error, matches!(error, Error::Shown { .. }));
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
     }
 }

@@ -38,7 +38,6 @@ use crate::cli::{Command, Invocation, UsageError};
 use crate::error::{Error, Result};
 use crate::host::policy_file::{self, Surroundings};
 use crate::policy::Policy;
-use crate::runtime::seal;
 
 /// Does what was asked and returns the exit status: 0, or that of the process
 /// which `run` or `exec` waited for.
@@ -103,14 +102,6 @@ pub fn run(words: &[OsString], invocation: &Invocation, policy: &Loaded) -> Resu
         Command::Restore(arguments) => return checkpoint::restore(&context()?, arguments),
     }
     Ok(0)
-}
-
-/// Seals the executable ahead of everything else, where that is known to be
-/// right: a policy may name another runtime, which is then all that is executed.
-pub fn seal_early(words: &[OsString]) {
-    if !policy_file::is_there(&Surroundings::here()) {
-        seal::early(words);
-    }
 }
 
 /// What the operator allows, as far as a command has to do with it.

@@ -16,6 +16,7 @@ use super::RuntimeError;
 use super::child::{self, ChildEnds, ChildPlan};
 use super::join::Joins;
 use super::process::ProcessSpec;
+use super::seal;
 use super::state::Locked;
 use super::tail::message;
 use crate::error::{Error, Result};
@@ -99,6 +100,7 @@ pub fn spawn(request: &CloneRequest<'_>, plan: ChildPlan<'_>) -> Result<Newborn>
     };
     match cloned {
         Cloned::Child => {
+            seal::let_go();
             drop(ours);
             drop(back);
             request.locked.close_inherited();
@@ -258,7 +260,10 @@ impl Newborn {
     /// # Errors
     /// The kernel's; not that it is gone, whose reason [`Newborn::wait_ready`] reads.
     pub fn release(&self) -> Result<()> {
-        self.say(b"r", "release the container's process")
+        self.say(b"r", "release the container's process")?;
+        // Now it is this process that waits.
+        seal::let_go();
+        Ok(())
     }
 
     /// Waits until the process has put its root together; it goes on when that is

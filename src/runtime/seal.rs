@@ -7,15 +7,24 @@
 //! (two lower directories, no upper), which costs about 50 µs and cannot be
 //! unwrapped, or a sealed memfd copy where that cannot be had. A read-only bind
 //! would not do: root in a user namespace may clear its flag.
+//!
+//! Mostly that is done when the program is entered (`sys::entry`), by the same steps
+//! and with the same mark, before there is anything to be done twice. What decides
+//! is [`ensure`].
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+use nix::sys::statvfs::FsFlags;
 
 use super::RuntimeError;
 use crate::error::{Error, Result};
@@ -23,21 +32,69 @@ use crate::sys;
 
 const EXE: &str = "/proc/self/exe";
 
-/// Set for the sealed process: device and inode it was started from.
+/// Set for the sealed process: device and inode it was started from, and the
+/// descriptor of the overlay's mount if that is still open.
 const MARK: &str = "KUSABI_SEALED";
 
 /// The second lower directory, since overlayfs wants two: nothing in it is ever
 /// looked up. It may not contain the first, nor lie in it.
 const OTHER: &str = "/dev";
 
-/// Seals before the command line is even read, if it looks as though that will
-/// be needed: what is read before would be read twice. Only [`ensure`] decides.
-pub fn early(words: &[OsString]) {
-    let needs = |word: &OsString| ["create", "run", "exec"].iter().any(|w| word == w);
-    if words.iter().skip(1).any(needs) && std::env::var_os(MARK).is_none() {
-        // It is tried again, and told, where it is known to be needed.
-        let _ = replace();
+/// How this process was sealed, once [`begin`] has found that it is.
+static SEALED: Mutex<Option<Sealed>> = Mutex::new(None);
+
+struct Sealed {
+    /// The overlay, which waits for every processor when its last descriptor is
+    /// closed: that has time until there is nothing else to do.
+    mount: Option<OwnedFd>,
+}
+
+/// Takes the mark of a sealing from the environment, where no program that is
+/// started from here is to find it. The first thing to be done.
+pub fn begin() {
+    let Some(mark) = std::env::var_os(MARK) else {
+        return;
+    };
+    sys::remove_env(MARK);
+    let sealed = mark.to_str().and_then(read_mark);
+    if let Ok(mut ours) = SEALED.lock() {
+        *ours = sealed;
     }
+}
+
+/// The sealing that a mark tells of; none where it is a leftover in the caller's
+/// environment, of another file, or says so of a file that can be written.
+fn read_mark(mark: &str) -> Option<Sealed> {
+    let meta = std::fs::metadata(EXE).ok()?;
+    let rest = mark.strip_prefix(&format!("{}:{}", meta.dev(), meta.ino()))?;
+    if !is_sealed().unwrap_or(false) {
+        return None;
+    }
+    let mount = match rest.strip_prefix(':') {
+        Some(number) => {
+            let fd = number.parse().ok().filter(|&fd| fd > libc::STDERR_FILENO)?;
+            let mount = sys::adopt_fd(fd).ok()?;
+            sys::set_cloexec(fd, true).ok()?;
+            Some(mount)
+        }
+        None if rest.is_empty() => None,
+        None => return None,
+    };
+    Some(Sealed { mount })
+}
+
+/// Whether nobody can write to what this process runs from: one of the two that
+/// [`replace`] makes.
+fn is_sealed() -> io::Result<bool> {
+    let found = statfs(EXE)?;
+    if found.filesystem_type() == OVERLAYFS_SUPER_MAGIC
+        && found.flags().contains(FsFlags::ST_RDONLY)
+    {
+        return Ok(true);
+    }
+    let seals = fcntl(File::open(EXE)?.as_raw_fd(), FcntlArg::F_GET_SEALS);
+    // EINVAL: a file that takes none.
+    Ok(seals.is_ok_and(|seals| seals & libc::F_SEAL_WRITE != 0))
 }
 
 /// Returns at once when this process already runs from a sealed file; otherwise
@@ -46,17 +103,19 @@ pub fn early(words: &[OsString]) {
 /// # Errors
 /// When neither way of sealing works: running unsealed is not an option.
 pub fn ensure() -> Result<()> {
-    if let Some(mark) = std::env::var_os(MARK) {
-        sys::remove_env(MARK);
-        let exe = Path::new(EXE);
-        let meta = std::fs::metadata(exe).map_err(|e| Error::io("stat", exe, e))?;
-        if mark == format!("{}:{}", meta.dev(), meta.ino()).as_str() {
-            tracing::debug!("exeseal: using /proc/self/exe clone");
-            return Ok(());
-        }
-        // A mark of another file is a leftover in the caller's environment.
+    if SEALED.lock().is_ok_and(|sealed| sealed.is_some()) {
+        tracing::debug!("exeseal: using /proc/self/exe clone");
+        return Ok(());
     }
     replace()
+}
+
+/// Closes what is left of the sealing: a new process at once, so that it is not
+/// the last that has it, and this one while it would wait in any case.
+pub fn let_go() {
+    if let Ok(mut sealed) = SEALED.lock() {
+        drop(sealed.as_mut().and_then(|sealed| sealed.mount.take()));
+    }
 }
 
 /// Executes this program again from a sealed file; returns only to say why not.
@@ -122,7 +181,6 @@ fn overlay(exe: &Path) -> io::Result<OwnedFd> {
     let flags =
         nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NOFOLLOW;
     let raw = {
-        use std::os::fd::AsRawFd;
         nix::fcntl::openat(
             Some(mount.as_raw_fd()),
             Path::new(name),

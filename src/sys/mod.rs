@@ -3,10 +3,13 @@
 //!
 //! Each wrapper does one call, takes and returns owned or borrowed descriptors,
 //! and adds no policy. Errors are [`std::io::Error`] with the kernel's errno; the
-//! caller knows the object and words the message.
+//! caller knows the object and words the message. `entry` alone is none: it is what
+//! runs before there is a program to wrap anything for.
 #![allow(unsafe_code)]
 
 pub mod bpf;
+#[cfg(kusabi_entry)]
+mod entry;
 pub mod fsmount;
 pub mod process;
 pub mod schedule;

@@ -6,6 +6,53 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::{check, check_fd};
 
+/// Makes the function the program, whose result is its exit code: it is entered from
+/// the C library, for a crate that is `no_main`. [`begin`] has been called.
+///
+/// The standard library's own start, which is left out, has a handler that tells of
+/// a stack that overflowed, at the price of reading `/proc/self/maps` every time.
+#[macro_export]
+macro_rules! program {
+    ($run:path) => {
+        /// Called once, by the C library; the words come from [`std::env::args_os`],
+        /// which has been handed them as well.
+        #[unsafe(no_mangle)]
+        extern "C" fn main(
+            _count: std::ffi::c_int,
+            _words: *const *const std::ffi::c_char,
+        ) -> std::ffi::c_int {
+            $crate::sys::process::begin();
+            u8::into($run())
+        }
+    };
+}
+
+/// What a program needs before its first line, and the standard library would do:
+/// something is open at 0, 1 and 2, so that nothing else is taken for it, and a
+/// reader that went away is an error of the write and no signal.
+pub fn begin() {
+    let mut standard = [0, 1, 2].map(|fd| libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    });
+    // SAFETY: three descriptors in, three answers out; then a path to open, as the
+    // lowest number that is free, and a signal without a handler to call.
+    unsafe {
+        while libc::poll(standard.as_mut_ptr(), 3, 0) < 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+        for found in standard {
+            if found.revents & libc::POLLNVAL != 0
+                && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) < 0
+            {
+                libc::abort();
+            }
+        }
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
 /// What [`clone3`] returned, and to whom.
 #[derive(Debug)]
 pub enum Cloned {

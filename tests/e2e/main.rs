@@ -35,6 +35,7 @@ mod parity;
 mod parked;
 mod process;
 mod readiness;
+mod seal;
 mod seccomp;
 mod terminal;
 mod without_cgroups;

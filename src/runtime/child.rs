@@ -192,6 +192,15 @@ fn before_library(
     }
     plan.tail.attributes.apply_initial_affinity()?;
     mark_start();
+    // What depends on nothing that is still to come is made while the parent has
+    // things to do: a network namespace takes the kernel half a millisecond. A
+    // cgroup namespace begins where the parent may yet put this process.
+    let waits = plan.user_namespace || !plan.join.is_empty();
+    let (late, early): (Vec<_>, Vec<_>) = plan
+        .unshare
+        .iter()
+        .partition(|(kind, _)| waits || *kind == NamespaceKind::Cgroup);
+    make_namespaces(&early)?;
     wait_for_release(ends)?;
     join_namespaces(&plan.join)?;
     if let Some(root) = &plan.root {
@@ -200,10 +209,7 @@ fn before_library(
     if plan.user_namespace {
         become_namespace_root(plan.tail.keep_groups)?;
     }
-    for (kind, flag) in &plan.unshare {
-        sys::process::unshare(*flag)
-            .map_err(|e| format!("unshare {} namespace: {}", kind.key(), e.kind_text()))?;
-    }
+    make_namespaces(&late)?;
     plan.uts_names.set()?;
     // Becoming another user has changed it.
     if plan.stays_dumpable {
@@ -267,6 +273,14 @@ fn before_library(
         pid_file: None,
     };
     Ok((args, plan.gate))
+}
+
+fn make_namespaces(kinds: &[&(NamespaceKind, i32)]) -> Result<(), String> {
+    for (kind, flag) in kinds {
+        sys::process::unshare(*flag)
+            .map_err(|e| format!("unshare {} namespace: {}", kind.key(), e.kind_text()))?;
+    }
+    Ok(())
 }
 
 /// The lines by which readers of runc's debug log tell its stages apart, at the

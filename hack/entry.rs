@@ -4,7 +4,9 @@
 use std::env::var;
 
 fn main() {
-    println!("cargo:rerun-if-changed=hack/entry.rs");
+    for file in ["entry.rs", "linker", "link.order", "symbols.sh"] {
+        println!("cargo:rerun-if-changed=hack/{file}");
+    }
     println!("cargo:rustc-check-cfg=cfg(kusabi_entry)");
     let has = |list: &str, item: &str| var(list).is_ok_and(|l| l.split(',').any(|i| i == item));
     let known = has("CARGO_CFG_TARGET_ARCH", "x86_64") && has("CARGO_CFG_TARGET_OS", "linux");

@@ -1,13 +1,19 @@
 //! The `kusabi` binary: read the command line, do it, print one error.
 
-#![no_main]
+#![cfg_attr(target_env = "gnu", no_main)]
 
 use std::ffi::OsString;
 
 use kusabi::runtime::seal;
 use kusabi::{Error, cli, command, log};
 
+#[cfg(target_env = "gnu")]
 kusabi::program!(run);
+
+#[cfg(not(target_env = "gnu"))]
+fn main() -> std::process::ExitCode {
+    run().into()
+}
 
 fn run() -> u8 {
     seal::begin();

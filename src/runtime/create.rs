@@ -174,7 +174,9 @@ pub fn create(store: &Store, request: &CreateRequest<'_>) -> Result<Created> {
     let console = attend(&mut newborn, request, &judged, &state, &stage, &kept)?;
     point(Step::CreateParked)?;
 
-    place::verify(&state, &newborn)?;
+    if !kept.by_itself {
+        place::verify(&state, &newborn)?;
+    }
     point(Step::CreateVerify)?;
     if let Some(socket) = request.pidfd_socket {
         send_pidfd(socket, &newborn.pidfd)?;
@@ -241,7 +243,8 @@ fn spawn(
 
 /// Serves the process until it waits for `start`: puts its root together, runs
 /// hooks, takes the seccomp listener and the terminal. Returns the terminal when
-/// nobody else took it.
+/// nobody else took it. Where the process enters its root itself, its place has
+/// been verified.
 fn attend(
     newborn: &mut Newborn,
     request: &CreateRequest<'_>,
@@ -307,8 +310,13 @@ fn attend(
         newborn.wait_assembled()?;
         on_hooks()?;
         newborn.acknowledge()?;
+        // Nothing but the process itself is at work from here on. One that has gone
+        // from its cgroup because it failed says why.
+        let verified = place::verify(state, newborn);
         let again = || Err(RuntimeError::Init("it asked for the hooks twice".into()).into());
-        newborn.wait_ready(true, again, on_listener, on_terminal)
+        newborn
+            .wait_ready(true, again, on_listener, on_terminal)
+            .and(verified)
     };
     attend().map_err(|error| process_failed(error, state.cgroup.as_ref()))?;
     Ok(console)

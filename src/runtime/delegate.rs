@@ -5,6 +5,7 @@
 //! code are what the caller would have got from it.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -31,13 +32,15 @@ const USUAL: &[&str] = &[
 /// # Errors
 /// When there is none.
 pub fn find(programs: &[PathBuf], path: Option<&OsStr>) -> Result<PathBuf> {
+    // Not by device: this process may see its own file through an overlay.
+    let identity = |meta: &Metadata| (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
     let own = std::fs::metadata("/proc/self/exe")
-        .map(|meta| (meta.dev(), meta.ino()))
+        .map(|meta| identity(&meta))
         .ok();
     let fits = |candidate: &Path| {
         std::fs::metadata(candidate).is_ok_and(|meta| {
             let executable = meta.is_file() && meta.permissions().mode() & 0o111 != 0;
-            executable && Some((meta.dev(), meta.ino())) != own
+            executable && Some(identity(&meta)) != own
         })
     };
     for program in programs {

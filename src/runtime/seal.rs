@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
@@ -34,14 +35,15 @@ const EXE: &str = "/proc/self/exe";
 
 /// Set for the sealed process: device and inode it was started from, and the
 /// descriptor of the overlay's mount if that is still open.
-const MARK: &str = "KUSABI_SEALED";
+pub(crate) const MARK: &str = "KUSABI_SEALED";
 
 /// The second lower directory, since overlayfs wants two: nothing in it is ever
 /// looked up. It may not contain the first, nor lie in it.
 const OTHER: &str = "/dev";
 
-/// How this process was sealed, once [`begin`] has found that it is.
-static SEALED: Mutex<Option<Sealed>> = Mutex::new(None);
+/// How this process was sealed, once [`begin`] has found that it is, or why that
+/// cannot be told: doing it again would end no better.
+static SEALED: Mutex<Option<io::Result<Sealed>>> = Mutex::new(None);
 
 struct Sealed {
     /// The overlay, which waits for every processor when its last descriptor is
@@ -56,35 +58,38 @@ pub fn begin() {
         return;
     };
     sys::remove_env(MARK);
-    let sealed = mark.to_str().and_then(read_mark);
+    let sealed = mark.to_str().and_then(|mark| read_mark(mark).transpose());
     if let Ok(mut ours) = SEALED.lock() {
         *ours = sealed;
     }
 }
 
 /// The sealing that a mark tells of; none where it is a leftover in the caller's
-/// environment, of another file, or says so of a file that can be written.
-fn read_mark(mark: &str) -> Option<Sealed> {
-    let meta = std::fs::metadata(EXE).ok()?;
-    let rest = mark.strip_prefix(&format!("{}:{}", meta.dev(), meta.ino()))?;
-    if !is_sealed().unwrap_or(false) {
-        return None;
-    }
+/// environment, of another file, or says so of one that is not sealed.
+fn read_mark(mark: &str) -> io::Result<Option<Sealed>> {
+    let meta = std::fs::metadata(EXE)?;
+    let Some(rest) = mark.strip_prefix(&format!("{}:{}", meta.dev(), meta.ino())) else {
+        return Ok(None);
+    };
     let mount = match rest.strip_prefix(':') {
         Some(number) => {
-            let fd = number.parse().ok().filter(|&fd| fd > libc::STDERR_FILENO)?;
-            let mount = sys::adopt_fd(fd).ok()?;
-            sys::set_cloexec(fd, true).ok()?;
-            Some(mount)
+            let fd = number.parse().ok().filter(|&fd| fd > libc::STDERR_FILENO);
+            match fd.and_then(|fd| sys::set_cloexec(fd, true).is_ok().then_some(fd)) {
+                Some(fd) => Some(fd),
+                None => return Ok(None),
+            }
         }
         None if rest.is_empty() => None,
-        None => return None,
+        None => return Ok(None),
     };
-    Some(Sealed { mount })
+    if !is_sealed()? {
+        return Ok(None);
+    }
+    let mount = mount.map(sys::adopt_fd).transpose()?;
+    Ok(Some(Sealed { mount }))
 }
 
-/// Whether nobody can write to what this process runs from: one of the two that
-/// [`replace`] makes.
+/// Whether what this process runs from is one of the two that [`replace`] makes.
 fn is_sealed() -> io::Result<bool> {
     let found = statfs(EXE)?;
     if found.filesystem_type() == OVERLAYFS_SUPER_MAGIC
@@ -92,9 +97,12 @@ fn is_sealed() -> io::Result<bool> {
     {
         return Ok(true);
     }
-    let seals = fcntl(File::open(EXE)?.as_raw_fd(), FcntlArg::F_GET_SEALS);
-    // EINVAL: a file that takes none.
-    Ok(seals.is_ok_and(|seals| seals & libc::F_SEAL_WRITE != 0))
+    match fcntl(File::open(EXE)?.as_raw_fd(), FcntlArg::F_GET_SEALS) {
+        Ok(seals) => Ok(seals & libc::F_SEAL_WRITE != 0),
+        // A file that takes none.
+        Err(Errno::EINVAL) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Returns at once when this process already runs from a sealed file; otherwise
@@ -103,18 +111,28 @@ fn is_sealed() -> io::Result<bool> {
 /// # Errors
 /// When neither way of sealing works: running unsealed is not an option.
 pub fn ensure() -> Result<()> {
-    if SEALED.lock().is_ok_and(|sealed| sealed.is_some()) {
-        tracing::debug!("exeseal: using /proc/self/exe clone");
-        return Ok(());
+    let known = SEALED.lock().ok().and_then(|mut sealed| match &*sealed {
+        Some(Ok(_)) => Some(Ok(())),
+        Some(Err(_)) => sealed.take().map(|sealed| sealed.map(drop)),
+        None => None,
+    });
+    match known {
+        Some(Ok(())) => {
+            tracing::debug!("exeseal: using /proc/self/exe clone");
+            Ok(())
+        }
+        Some(Err(e)) => Err(RuntimeError::syscall("look at the sealed executable", e).into()),
+        None => replace(),
     }
-    replace()
 }
 
 /// Closes what is left of the sealing: a new process at once, so that it is not
 /// the last that has it, and this one while it would wait in any case.
 pub fn let_go() {
-    if let Ok(mut sealed) = SEALED.lock() {
-        drop(sealed.as_mut().and_then(|sealed| sealed.mount.take()));
+    if let Ok(mut sealed) = SEALED.lock()
+        && let Some(Ok(sealed)) = &mut *sealed
+    {
+        drop(sealed.mount.take());
     }
 }
 

@@ -14,6 +14,7 @@
 #![allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)]
 
 use core::arch::{asm, global_asm};
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ptr::{read_volatile, write_volatile};
 
@@ -44,6 +45,11 @@ type Outcome = isize;
 const PATH_MAX: usize = 4096;
 const EXE: *const u8 = c"/proc/self/exe".as_ptr().cast();
 
+// As they are called elsewhere; a test holds them together.
+const MARK: &CStr = c"KUSABI_SEALED=";
+const NAMED_POLICY: &CStr = c"KUSABI_CONFIG=";
+const POLICY: &CStr = c"/etc/kusabi/config.toml";
+
 /// The caller's arguments and environment, as the kernel laid them down: pointers
 /// with a null behind each list, and then the auxiliary vector.
 #[derive(Clone, Copy)]
@@ -60,6 +66,10 @@ struct Words {
 /// # Safety
 /// `stack` is the stack pointer that the kernel started the program with.
 unsafe extern "C" fn seal(stack: *mut usize) {
+    // Assertions are functions, which in a static program cannot be called yet.
+    if cfg!(all(debug_assertions, target_feature = "crt-static")) {
+        return;
+    }
     // SAFETY: the layout that the ABI gives the initial stack.
     unsafe {
         let count = read_volatile(stack);
@@ -103,26 +113,23 @@ unsafe fn is_asked_for(words: Words) -> bool {
     false
 }
 
-/// Whether root calls without a policy, which could want another runtime to be
-/// run, and not from an earlier sealing. `host::policy_file` looks closer.
+/// Whether root calls, without a policy that could want another runtime to be run
+/// (`host::policy_file` looks closer), and not from an earlier sealing.
 unsafe fn has_plain_surroundings(words: Words) -> bool {
     // SAFETY: the kernel's strings, each ended by a null.
     unsafe {
         let mut variable = words.environment;
         while variable != words.end {
             let text = read_volatile(variable);
-            if begins(text, c"KUSABI_CONFIG=".as_ptr().cast())
-                || begins(text, c"KUSABI_SEALED=".as_ptr().cast())
-                || begins(text, c"XDG_RUNTIME_DIR=".as_ptr().cast())
-            {
+            if begins(text, NAMED_POLICY.as_ptr().cast()) || begins(text, MARK.as_ptr().cast()) {
                 return false;
             }
             variable = variable.add(1);
         }
-        let policy = c"/etc/kusabi/config.toml".as_ptr();
+        let policy = POLICY.as_ptr() as usize;
         let there = call(
             libc::SYS_faccessat,
-            [libc::AT_FDCWD as usize, policy as usize, 0, 0, 0],
+            [libc::AT_FDCWD as usize, policy, 0, 0, 0],
         );
         call(libc::SYS_geteuid, [0; 5]) == 0 && there == -(libc::ENOENT as Outcome)
     }
@@ -161,6 +168,9 @@ unsafe fn replace(words: Words) {
             return;
         }
         write_volatile(path.add(slash), 0);
+        if !is_linux_6_5() {
+            return;
+        }
         let flags = libc::FSOPEN_CLOEXEC as usize;
         let context = call(
             libc::SYS_fsopen,
@@ -178,8 +188,8 @@ unsafe fn replace(words: Words) {
     }
 }
 
-/// `lowerdir+` twice (Linux 6.5; an older kernel refuses it, in its log as well if
-/// it is one before 6.5), a detached mount, and the program of that name in it.
+/// `lowerdir+` twice (Linux 6.8; what a kernel before 6.5 does not know it finds, and
+/// logs, only when it mounts), a detached mount, and the program of that name in it.
 unsafe fn execute(words: Words, context: usize, directory: *const u8, name: *const u8) {
     /// `FSCONFIG_SET_STRING`
     const SET_STRING: usize = 1;
@@ -187,9 +197,6 @@ unsafe fn execute(words: Words, context: usize, directory: *const u8, name: *con
     const CREATE: usize = 6;
     // SAFETY: strings ended by a null, as each of these calls wants them.
     unsafe {
-        if !is_linux_6_5() {
-            return;
-        }
         let layer = c"lowerdir+".as_ptr() as usize;
         let other = c"/dev".as_ptr() as usize;
         let configure =
@@ -287,7 +294,7 @@ unsafe fn execute_as_sealed(words: Words, program: usize, mount: usize) {
             return;
         }
         let mark = mark.as_mut_ptr().cast::<u8>();
-        let at = put(mark, c"KUSABI_SEALED=".as_ptr().cast());
+        let at = put(mark, MARK.as_ptr().cast());
         let at = put_number(at, (*sealed).st_dev);
         write_volatile(at, b':');
         let at = put_number(at.add(1), (*sealed).st_ino);
@@ -407,4 +414,51 @@ unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> Outcome {
         );
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_modules_that_they_belong_to() {
+        assert_eq!(POLICY.to_str().unwrap(), crate::policy::SYSTEM_FILE);
+        let source = include_str!("../host/policy_file.rs");
+        let name = NAMED_POLICY.to_str().unwrap().trim_end_matches('=');
+        assert!(source.contains(&format!("variable(\"{name}\")")));
+        let mark = MARK.to_str().unwrap().trim_end_matches('=');
+        assert_eq!(mark, crate::runtime::seal::MARK);
+    }
+
+    #[test]
+    fn numbers_are_written_and_read() {
+        for value in [0, 9, 10, 1234, u64::MAX] {
+            let mut text = [0u8; 32];
+            // SAFETY: the array has room, and a null behind what is written.
+            let end = unsafe { put_number(text.as_mut_ptr(), value) };
+            let length = end as usize - text.as_ptr() as usize;
+            assert_eq!(text[..length], *value.to_string().as_bytes());
+        }
+        // SAFETY: ended by nulls.
+        unsafe {
+            assert_eq!(number(c"6.18.0".as_ptr().cast()).0, 6);
+            assert_eq!(number(c"-rc1".as_ptr().cast()).0, 0);
+        }
+    }
+
+    #[test]
+    fn words_are_compared_whole_and_names_at_their_start() {
+        let same = |a: &CStr, b: &CStr| {
+            // SAFETY: both are ended by nulls.
+            unsafe { is(a.as_ptr().cast(), b.as_ptr().cast()) }
+        };
+        assert!(same(c"run", c"run"));
+        assert!(!same(c"runs", c"run") && !same(c"ru", c"run") && !same(c"", c"run"));
+        let begun = |a: &CStr, b: &CStr| {
+            // SAFETY: as above.
+            unsafe { begins(a.as_ptr().cast(), b.as_ptr().cast()) }
+        };
+        assert!(begun(c"A=b", c"A=") && begun(c"A=", c"A="));
+        assert!(!begun(c"A", c"A=") && !begun(c"", c"A="));
+    }
 }

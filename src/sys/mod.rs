@@ -134,7 +134,7 @@ pub fn remove_env(name: &str) {
 /// Numbers above 2 are taken as 2.
 #[must_use]
 pub fn standard_fd(number: u8) -> BorrowedFd<'static> {
-    // SAFETY: this process never closes its standard descriptors, which the Rust
-    // runtime opens at start where the caller has not.
+    // SAFETY: this process never closes its standard descriptors, which are opened
+    // at its start where the caller has not.
     unsafe { BorrowedFd::borrow_raw(RawFd::from(number.min(2))) }
 }

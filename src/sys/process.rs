@@ -7,15 +7,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use super::{check, check_fd};
 
 /// Makes the function the program, whose result is its exit code: it is entered from
-/// the C library, for a crate that is `no_main`. [`begin`] has been called.
+/// the C library, for a crate that is `no_main`. [`begin`] has been called. Only with
+/// glibc, which hands [`std::env::args_os`] the words as well.
 ///
 /// The standard library's own start, which is left out, has a handler that tells of
 /// a stack that overflowed, at the price of reading `/proc/self/maps` every time.
 #[macro_export]
 macro_rules! program {
     ($run:path) => {
-        /// Called once, by the C library; the words come from [`std::env::args_os`],
-        /// which has been handed them as well.
+        /// Called once, by the C library.
         #[unsafe(no_mangle)]
         extern "C" fn main(
             _count: std::ffi::c_int,
@@ -31,25 +31,24 @@ macro_rules! program {
 /// something is open at 0, 1 and 2, so that nothing else is taken for it, and a
 /// reader that went away is an error of the write and no signal.
 pub fn begin() {
-    let mut standard = [0, 1, 2].map(|fd| libc::pollfd {
-        fd,
-        events: 0,
-        revents: 0,
-    });
-    // SAFETY: three descriptors in, three answers out; then a path to open, as the
-    // lowest number that is free, and a signal without a handler to call.
+    // SAFETY: asks for a flag of a descriptor, opens a path as the lowest number that
+    // is free, and sets a signal without a handler to call.
     unsafe {
-        while libc::poll(standard.as_mut_ptr(), 3, 0) < 0
-            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-        {}
-        for found in standard {
-            if found.revents & libc::POLLNVAL != 0
-                && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) < 0
+        for fd in libc::STDIN_FILENO..=libc::STDERR_FILENO {
+            if libc::fcntl(fd, libc::F_GETFD) < 0
+                && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) != fd
             {
                 libc::abort();
             }
         }
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+    // A command's life is short: it takes memory in few steps and gives none back.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: changes what the allocator does from now on, by a thread that is alone.
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, 512 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
     }
 }
 
@@ -272,8 +271,8 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
         .collect()
 }
 
-/// Puts signal handling back to what a new program expects: SIGPIPE, which the
-/// Rust runtime ignores, to its default, and nothing blocked.
+/// Puts signal handling back to what a new program expects: SIGPIPE, which
+/// [`begin`] ignores, to its default, and nothing blocked.
 ///
 /// # Errors
 /// The kernel's; none is expected.

@@ -22,6 +22,7 @@ on_each_view![
     the_debug_log_has_runc_s_marks,
     no_descriptor_leaks_in,
     preserved_descriptors_arrive,
+    what_the_runtime_has_open_is_not_preserved,
     exec_has_the_container_s_keyring_and_not_its_caller_s,
     exec_of_a_file_keeps_what_confines_the_container,
     a_label_without_its_module_is_refused,
@@ -382,6 +383,28 @@ fn preserved_descriptors_arrive(sandbox: &Sandbox) {
         .concat(),
     );
     assert_eq!(out.succeeded().stdout, "kept open\n0\n1\n2\n3\n");
+}
+
+/// The caller promises what it has not opened; by then those numbers are the
+/// runtime's own.
+fn what_the_runtime_has_open_is_not_preserved(sandbox: &Sandbox) {
+    let bundle = sandbox.bundle(&Config::sleeper());
+    let text = "unable to stat preserved-fd 1 (of 2), please check that the fd is open";
+    sandbox
+        .call(["create", "--preserve-fds", "2", "--bundle"])
+        .arg(&bundle.path)
+        .arg(&bundle.id)
+        .output()
+        .exited(1)
+        .says(text);
+    let container = sandbox.run_detached(&bundle);
+    container
+        .call("exec", &["--preserve-fds", "2"])
+        .arg("true")
+        .output()
+        .exited(255)
+        .says(text);
+    container.delete_force();
 }
 
 fn errors_go_to_the_log_and_to_stderr(sandbox: &Sandbox) {

@@ -7,11 +7,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::{Config, Container, Sandbox, Spawn, on_host};
+use crate::common::runtime::which;
+use crate::common::{Config, Container, Sandbox, Spawn, on_host, skip};
 
 on_host![
     what_waits_runs_from_a_file_that_nobody_can_write,
     a_mark_of_the_caller_s_is_not_believed,
+    what_cannot_be_looked_at_is_not_sealed_for_ever,
     closed_standard_descriptors_are_dev_null,
     a_reader_that_went_away_is_an_error,
 ];
@@ -65,6 +67,27 @@ fn a_mark_of_the_caller_s_is_not_believed(sandbox: &Sandbox) {
         assert_sealed(sandbox, &container);
         container.delete();
     }
+}
+
+fn what_cannot_be_looked_at_is_not_sealed_for_ever(sandbox: &Sandbox) {
+    let Some(strace) = which("strace") else {
+        skip!("this machine has no strace");
+    };
+    let trace = sandbox.dir().join("trace");
+    Spawn::new(strace, &sandbox.dir().join("traced"))
+        .args(["-f", "-qq", "-e", "trace=execve,execveat,statfs"])
+        .args(["-e", "inject=statfs:error=EPERM", "-o"])
+        .arg(&trace)
+        .arg(&sandbox.runtime().path)
+        .arg("--root")
+        .arg(sandbox.root())
+        .args(["exec", "nobody", "true"])
+        .output()
+        .exited(255)
+        .says("look at the sealed executable: operation not permitted");
+    let trace = fs::read_to_string(trace).unwrap();
+    let executions = trace.lines().filter(|line| line.contains("execve"));
+    assert_eq!(executions.count(), 2, "{trace}");
 }
 
 /// Or the state's lock would be standard output.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::Value;
 
 use super::stage::id_mappings;
@@ -247,19 +248,19 @@ fn rootfs_of(document: &Document, bundle: &Path) -> Result<PathBuf> {
 }
 
 /// Descriptors the caller promised to have opened; if one is not, one of ours
-/// would get its number and leak into the container.
+/// would get its number and leak into the container. What was handed on is not
+/// closed by `execve`, or it would not be here; all of ours is.
 pub(in crate::runtime) fn check_preserved(count: u32) -> Result<()> {
     for fd in 3..3 + count {
         let raw = i32::try_from(fd).unwrap_or(i32::MAX);
-        if nix::sys::stat::fstat(raw).is_err() {
+        let flags = fcntl(raw, FcntlArg::F_GETFD).map(FdFlag::from_bits_truncate);
+        if !flags.is_ok_and(|flags| !flags.contains(FdFlag::FD_CLOEXEC)) {
             return Err(RuntimeError::Refused(format!(
                 "unable to stat preserved-fd {} (of {count}), please check that the fd is open",
                 fd - 2
             ))
             .into());
         }
-        crate::sys::set_cloexec(raw, false)
-            .map_err(|e| RuntimeError::syscall(format!("preserve descriptor {fd}"), e))?;
     }
     Ok(())
 }

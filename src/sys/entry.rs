@@ -357,33 +357,33 @@ unsafe fn put_number(to: *mut u8, number: u64) -> *mut u8 {
 }
 
 /// Whether two strings are the same.
-unsafe fn is(mut text: *const u8, mut name: *const u8) -> bool {
-    // SAFETY: both are ended by a null, and neither is read behind it.
+unsafe fn is(text: *const u8, name: *const u8) -> bool {
+    // SAFETY: as in `behind`, whose answer is within the text.
     unsafe {
-        while read_volatile(name) != 0 {
-            if read_volatile(text) != read_volatile(name) {
-                return false;
-            }
-            text = text.add(1);
-            name = name.add(1);
-        }
-        read_volatile(text) == 0
+        let rest = behind(text, name);
+        !rest.is_null() && read_volatile(rest) == 0
     }
 }
 
 /// Whether a string begins with another.
-unsafe fn begins(mut text: *const u8, mut with: *const u8) -> bool {
-    // SAFETY: as in `is`.
+unsafe fn begins(text: *const u8, with: *const u8) -> bool {
+    // SAFETY: as in `behind`.
+    unsafe { !behind(text, with).is_null() }
+}
+
+/// What follows in a string that begins with another; null for any other.
+unsafe fn behind(mut text: *const u8, mut with: *const u8) -> *const u8 {
+    // SAFETY: both are ended by a null, and neither is read behind it.
     unsafe {
         while read_volatile(with) != 0 {
             if read_volatile(text) != read_volatile(with) {
-                return false;
+                return core::ptr::null();
             }
             text = text.add(1);
             with = with.add(1);
         }
     }
-    true
+    text
 }
 
 unsafe fn close(descriptor: usize) {
